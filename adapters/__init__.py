@@ -1,0 +1,3 @@
+"""Foreign formats."""
+if __name__ != "tnet.adapters":
+    raise ImportError("x")

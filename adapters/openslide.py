@@ -1,0 +1,140 @@
+"""Slides in the scanners' own formats (SVS, NDPI, MRXS, SCN, BIF, DICOM, ...) through OpenSlide."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tnet.adapters.tiff import is_tiff, largest_tile
+from tnet.errors import DataError, UnsupportedImage
+from tnet.pyramid import Facts, Level, LevelPyramid, level_scales
+
+SUFFIXES = (
+    ".svs", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".dcm", ".czi", ".avs",
+)  # fmt: skip
+CACHE_BYTES = 2**26
+TILE_LIMIT = 16384
+
+
+class OpenSlidePyramid(LevelPyramid):
+    """A slide as OpenSlide shows it: uint8 RGB on the slide's background colour."""
+
+    def __init__(self, slide: Any, origin: tuple[int, int], facts: Facts) -> None:
+        super().__init__(facts)
+        self._slide = slide
+        self._origin = origin
+
+    def _fetch(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[Any]:
+        from openslide import OpenSlideError
+
+        # OpenSlide places a rectangle of any level by level-0 pixels, and by its own scales.
+        scale = self._slide.level_downsamples[level]
+        place = (self._origin[0] + round(x * scale), self._origin[1] + round(y * scale))
+        try:
+            image = self._slide.read_region(place, level, (width, height))
+        except (OpenSlideError, ValueError) as error:
+            raise DataError(
+                f"{self.name} cannot be read at level {level} ({error}); it may be damaged"
+            ) from error
+        pixels = np.asarray(image)
+        alpha = pixels[..., 3:]
+        if alpha.min() == 255:
+            return pixels[..., :3]
+        share = alpha.astype(np.float32) / 255
+        blended = pixels[..., :3] * share + np.float32(self.background) * (1 - share)
+        return np.rint(blended).astype(np.uint8)
+
+    def close(self) -> None:
+        """Close the slide; reading is over."""
+        self._slide.close()
+
+
+def open_openslide(path: Path, generic: bool = False) -> OpenSlidePyramid:
+    """Open a slide; its frame is the part that the scanner says it scanned.
+
+    Args:
+        path: the file; of formats of several files, the main one.
+        generic: take TIFFs without a vendor's marks too, which the TIFF reader does better.
+
+    Raises:
+        UnsupportedImage: if OpenSlide is not installed or does not know the file.
+        DataError: if it knows the file and cannot open it.
+    """
+    try:
+        import openslide
+    except (ImportError, OSError) as error:
+        raise UnsupportedImage(
+            f"{path} may be a slide, and OpenSlide is not installed: "
+            "pip install openslide-python openslide-bin"
+        ) from error
+    # OpenSlide ends the process where a tile is too large to allocate.
+    if is_tiff(path) and (side := largest_tile(path)) > TILE_LIMIT:
+        raise UnsupportedImage(
+            f"{path} declares tiles of {side} pixels a side, more than {TILE_LIMIT}; it is damaged "
+            "or needs converting"
+        )
+    vendor = openslide.OpenSlide.detect_format(path)
+    if vendor is None or (vendor == "generic-tiff" and not generic):
+        raise UnsupportedImage(f"{path} is no slide that OpenSlide knows")
+    try:
+        slide = openslide.OpenSlide(path)
+    except openslide.OpenSlideError as error:
+        raise DataError(
+            f"{path} is a damaged or incomplete {vendor} slide ({error}); copy it again, with "
+            "the files that belong to it"
+        ) from error
+    slide.set_cache(_cache())
+    return OpenSlidePyramid(slide, _bounds(slide)[:2], _facts(path, slide, vendor))
+
+
+def _facts(path: Path, slide: Any, vendor: str) -> Facts:
+    properties = slide.properties
+    _, _, width, height = _bounds(slide)
+    levels = []
+    for index, (size, scale) in enumerate(
+        zip(slide.level_dimensions, slide.level_downsamples, strict=True)
+    ):
+        tile = tuple(
+            int(properties.get(f"openslide.level[{index}].tile-{side}", 256))
+            for side in ("width", "height")
+        )
+        if (width, height) == slide.dimensions:
+            part = size
+            scales = level_scales((width, height), size)
+        else:
+            part = (max(1, int(width / scale)), max(1, int(height / scale)))
+            scales = (scale, scale)
+        levels.append(Level(*part, *scales, (tile[0], tile[1])))
+    colour = properties.get("openslide.background-color", "FFFFFF")
+    mpp = [properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
+    spacing = (float(mpp[0]), float(mpp[1])) if mpp[0] and mpp[1] else None
+    return Facts(
+        name=str(path),
+        format=f"OpenSlide {vendor}",
+        levels=tuple(levels),
+        bands=3,
+        dtype=np.dtype(np.uint8),
+        background=tuple(float(value) for value in bytes.fromhex(colour)),
+        spacing=spacing,
+        unit="µm" if spacing else None,
+        notes=() if spacing else ("the slide does not say how large its pixels are",),
+    )
+
+
+def _bounds(slide: Any) -> tuple[int, int, int, int]:
+    """Return left, top, width and height of what was scanned, in OpenSlide's level-0 pixels."""
+    keys = [f"openslide.bounds-{side}" for side in ("x", "y", "width", "height")]
+    if not all(key in slide.properties for key in keys):
+        return 0, 0, *slide.dimensions
+    x, y, width, height = (int(slide.properties[key]) for key in keys)
+    return x, y, width, height
+
+
+@cache
+def _cache() -> Any:
+    """Return the cache of decoded tiles that all slides share."""
+    import openslide
+
+    return openslide.OpenSlideCache(CACHE_BYTES)

@@ -1,0 +1,186 @@
+"""The tiles and strips of a TIFF: read from the file one by one, decoded once while in use."""
+
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tnet.errors import DataError
+
+Pixels = NDArray[Any]
+
+CACHE_BYTES = 2**26
+
+
+class ByteBoundedCache:
+    """The most recently used arrays, as many as fit; safe with threads.
+
+    The newest stays even where it alone is too large: a strip that is the whole picture would
+    otherwise be decoded again for every read.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.size = 0
+        self._entries: OrderedDict[Hashable, Pixels] = OrderedDict()
+        self._gates: dict[Hashable, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], Pixels]) -> Pixels:
+        """Return the array of a key, calling ``make`` for it in one thread only."""
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return self._entries[key]
+            gate = self._gates.setdefault(key, threading.Lock())
+        with gate:
+            with self._lock:
+                if key in self._entries:
+                    return self._entries[key]
+            array = make()
+            with self._lock:
+                self._gates.pop(key, None)
+                if key not in self._entries:
+                    self._entries[key] = array
+                    self.size += array.nbytes
+                while self.size > self.limit and len(self._entries) > 1:
+                    self.size -= self._entries.popitem(last=False)[1].nbytes
+        return array
+
+    def forget(self, owner: object) -> None:
+        """Drop all arrays whose key begins with ``owner``."""
+        with self._lock:
+            for key in [k for k in self._entries if isinstance(k, tuple) and k[0] is owner]:
+                self.size -= self._entries.pop(key).nbytes
+
+
+CACHE = ByteBoundedCache(CACHE_BYTES)
+
+
+class File:
+    """A file to be read at any place from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.token = object()  # names the file in the cache without keeping it open
+        # Not a file object: that would hold a position, which threads would fight over.
+        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._lock = threading.Lock()
+        self.close = weakref.finalize(self, os.close, self._descriptor)
+        if hasattr(os, "posix_fadvise"):  # readahead would fetch five times what we need
+            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Return ``count`` bytes from ``offset`` on.
+
+        Raises:
+            DataError: if the file is closed, or ends before.
+        """
+        if not self.close.alive:
+            raise DataError(f"{self.path} is closed; open it again to read")
+        if hasattr(os, "pread"):
+            data = os.pread(self._descriptor, count, offset)
+        else:
+            with self._lock:
+                os.lseek(self._descriptor, offset, os.SEEK_SET)
+                data = os.read(self._descriptor, count)
+        if len(data) < count:
+            raise DataError(f"{self.path} ends within its pixels; make or download it again")
+        return data
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a TIFF: what it takes to find and decode its tiles or strips.
+
+    Attributes:
+        width: pixels across.
+        height: pixels down.
+        tile: width and height of a tile; a strip is a tile as wide as the page.
+        samples: values per pixel in a tile.
+        planes: how many times the page is tiled: once, or once a sample (separate planes).
+        dtype: of the decoded values.
+        offsets: byte where each tile begins, row by row, plane after plane.
+        counts: bytes of each tile; 0 is a tile that was left out.
+        decode: turns bytes and a tile's index into (1, height, width, samples).
+        empty: the value of tiles that were left out.
+    """
+
+    width: int
+    height: int
+    tile: tuple[int, int]
+    samples: int
+    planes: int
+    dtype: np.dtype[Any]
+    offsets: tuple[int, ...]
+    counts: tuple[int, ...]
+    decode: Callable[[bytes, int], Pixels]
+    empty: float
+
+    @property
+    def bands(self) -> int:
+        """Values per pixel."""
+        return self.samples * self.planes
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """How many tiles there are across and down."""
+        return -(-self.width // self.tile[0]), -(-self.height // self.tile[1])
+
+    def fetch(self, file: File, x: int, y: int, out: Pixels) -> None:
+        """Fill ``out``, (height, width, bands), with the rectangle at x, y."""
+        height, width = out.shape[:2]
+        tile_x, tile_y = self.tile
+        for row in range(y // tile_y, (y + height - 1) // tile_y + 1):
+            for column in range(x // tile_x, (x + width - 1) // tile_x + 1):
+                left, top = column * tile_x - x, row * tile_y - y
+                into = (
+                    slice(max(0, top), min(height, top + tile_y)),
+                    slice(max(0, left), min(width, left + tile_x)),
+                )
+                source = (
+                    slice(into[0].start - top, into[0].stop - top),
+                    slice(into[1].start - left, into[1].stop - left),
+                )
+                for plane in range(self.planes):
+                    bands = slice(plane * self.samples, (plane + 1) * self.samples)
+                    out[(*into, bands)] = self._tile(file, plane, row, column, source)
+
+    def _tile(
+        self, file: File, plane: int, row: int, column: int, source: tuple[slice, slice]
+    ) -> Pixels | float:
+        across, down = self.grid
+        index = (plane * down + row) * across + column
+        if self.counts[index] == 0:
+            return self.empty
+        pixels = CACHE.get((file.token, id(self), index), lambda: self._decoded(file, index))
+        part = pixels[source]
+        if part.shape[:2] != tuple(s.stop - s.start for s in source):
+            raise DataError(
+                f"{file.path} is damaged: tile {index} is smaller than the file says; "
+                "make or download it again"
+            )
+        return part
+
+    def _decoded(self, file: File, index: int) -> Pixels:
+        data = file.read(self.offsets[index], self.counts[index])
+        try:
+            pixels = self.decode(data, index)
+        except Exception as error:  # decoders of foreign data fail in many ways
+            raise DataError(
+                f"{file.path} has a tile (number {index}) that cannot be decoded: {error}; it is "
+                "damaged, or its compression needs a codec that is not installed"
+            ) from error
+        if pixels.dtype != self.dtype or pixels.shape[3] != self.samples:
+            raise DataError(
+                f"{file.path} is damaged: tile {index} holds {pixels.shape[3]} bands of "
+                f"{pixels.dtype}, the file says {self.samples} of {self.dtype}; convert it anew"
+            )
+        return pixels[0]

@@ -1,0 +1,389 @@
+"""TIFF in all its shapes through tifffile: tiled, striped, pyramids, BigTIFF, OME-TIFF, GeoTIFF.
+
+Only the tiles or strips under a read are decoded, and kept in a cache that all files share.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tnet.adapters.array import ArrayPyramid, default_background
+from tnet.adapters.georeference import of_geotiff, spacing_of
+from tnet.adapters.segments import CACHE, File, Page
+from tnet.errors import DataError, UnsupportedImage
+from tnet.geometry import Region
+from tnet.pyramid import Facts, Level, LevelPyramid, level_scales
+
+Pixels = NDArray[Any]
+Paint = Callable[[Pixels], Pixels]
+
+STRIP_BYTES = 2**18
+TILE_LIMIT = 2**30  # bytes of a decoded tile or strip
+TURN_LIMIT = 2**28  # bytes of a picture that is turned in memory
+
+_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_WHITE_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6
+_READ_AS_THEY_ARE = (0, 1, 2, 3, 5, 32844, 34892)
+_JPEG_LIKE = (6, 7, 33007, 34712, 34892, 50001)
+_ASSOCIATED, _UNASSOCIATED = 1, 2
+_MICROMETRES_PER_UNIT = {2: 25400.0, 3: 10000.0}  # of ResolutionUnit: inch, centimetre
+_PLAUSIBLE_MPP = (0.05, 20.0)
+_BAND_AXES = "CS"
+_TURNS: dict[int, Callable[[Pixels], Pixels]] = {
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.swapaxes(0, 1),
+    6: lambda p: p.swapaxes(0, 1)[:, ::-1],
+    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+    8: lambda p: p.swapaxes(0, 1)[::-1],
+}
+
+
+class TiffPyramid(LevelPyramid):
+    """A TIFF whose levels are lists of pages: one page, or one a band."""
+
+    def __init__(
+        self, file: File, pages: list[list[Page]], paint: Paint | None, facts: Facts
+    ) -> None:
+        super().__init__(facts)
+        self._file = file
+        self._pages = pages
+        self._paint = paint
+
+    def _fetch(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        pages = self._pages[level]
+        pixels = np.empty((height, width, sum(page.bands for page in pages)), pages[0].dtype)
+        band = 0
+        for page in pages:
+            page.fetch(self._file, x, y, pixels[..., band : band + page.bands])
+            band += page.bands
+        return pixels if self._paint is None else self._paint(pixels)
+
+    def close(self) -> None:
+        """Close the file and forget its decoded tiles; reading is over."""
+        self._file.close()
+        CACHE.forget(self._file.token)
+
+
+def is_tiff(path: Path) -> bool:
+    """Say whether a file begins as a TIFF does."""
+    with path.open("rb") as file:
+        return file.read(4) in _MAGIC
+
+
+def largest_tile(path: Path) -> int:
+    """Return the longest side of a tile that a TIFF declares, in pixels; 0 without tiles.
+
+    Raises:
+        DataError: if the file's index is damaged.
+    """
+    try:
+        with _tiff_file(path) as tiff:
+            return max(
+                (max(p.tilewidth, p.tilelength) for p in tiff.pages if p.is_tiled), default=0
+            )
+    except Exception as error:  # a foreign index can break a parser in any way
+        raise _damaged(path, error) from error
+
+
+def open_tiff(path: Path) -> LevelPyramid:
+    """Open a TIFF: the first picture in it, with its reduced copies as levels.
+
+    Palettes become RGB, 1-bit becomes 8-bit, white-is-zero is inverted, 8-bit transparency is
+    laid on white; all other bands are kept as they are.
+
+    Raises:
+        UnsupportedImage: if it is no TIFF, or of a kind that is not read.
+        DataError: if it is damaged or truncated.
+    """
+    if not is_tiff(path):
+        raise UnsupportedImage(f"{path} is no TIFF")
+    try:
+        with _tiff_file(path) as tiff:
+            pyramid, orientation = _pyramid(path, tiff)
+    except (DataError, ImportError):
+        raise
+    except Exception as error:  # a foreign index can break a parser in any way
+        raise _damaged(path, error) from error
+    return pyramid if orientation not in _TURNS else _turned(pyramid, orientation)
+
+
+def _tiff_file(path: Path) -> Any:
+    import tifffile
+
+    return tifffile.TiffFile(path)
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} is a damaged or truncated TIFF ({error}); make or download it again"
+    )
+
+
+def _pyramid(path: Path, tiff: Any) -> tuple[TiffPyramid, int]:
+    """Return the pyramid and the orientation that it still has to be turned from."""
+    series = tiff.series[0]
+    first = series.levels[0].pages[0].keyframe
+    _check_kind(path, first)
+    nodata = _nodata(first)
+    levels = [_pages_of(path, level, nodata) for level in series.levels]
+    kept = [pages for pages in levels if _alike(pages, levels[0])]
+    kept.sort(key=lambda pages: -pages[0].width)
+    whole = (kept[0][0].width, kept[0][0].height)
+    paint, bands, dtype, notes = _painting(first, sum(page.bands for page in kept[0]))
+    located = tiff.is_geotiff or tiff.is_gdal
+    facts = Facts(
+        name=str(path),
+        format="GeoTIFF" if tiff.is_geotiff else "OME-TIFF" if tiff.is_ome else "TIFF",
+        levels=tuple(_level(pages[0], whole, located) for pages in kept),
+        bands=bands,
+        dtype=dtype,
+        background=default_background(bands, dtype, nodata),
+        nodata=nodata,
+        notes=notes + _other_planes(series),
+    )
+    # GDAL does not turn located pictures either: their transform says where rows go.
+    turn = 1 if located else int(first.tags.valueof(274, 1))
+    return TiffPyramid(File(path), kept, paint, _placed(facts, tiff, first)), turn
+
+
+def _check_kind(path: Path, page: Any) -> None:
+    """Refuse what would come out in wrong colours, or not at all."""
+    colours, codec = int(page.photometric), int(page.compression)
+    if colours not in _READ_AS_THEY_ARE and not (colours == _YCBCR and codec in _JPEG_LIKE):
+        raise UnsupportedImage(
+            f"{path} stores colours as {page.photometric.name} with {page.compression.name} "
+            "compression, which is not read; convert it to RGB"
+        )
+    if page.shaped[1] != 1:
+        raise UnsupportedImage(
+            f"{path} holds a volume of {page.shaped[1]} planes; extract the one to classify"
+        )
+
+
+def _pages_of(path: Path, level: Any, nodata: float | None) -> list[Page]:
+    """Return the pages that hold the bands of a level; of further axes, the first entry."""
+    inner = level.pages[0].keyframe.axes
+    outer = level.axes[: len(level.axes) - len(inner)]
+    shape = level.shape[: len(outer)]
+    chosen = np.arange(len(level.pages))
+    if len(level.pages) > 1 and int(np.prod(shape)) == len(level.pages):
+        grid = chosen.reshape(shape)
+        chosen = grid[
+            tuple(slice(None) if axis in _BAND_AXES else 0 for axis in outer)
+        ].ravel()
+    else:
+        chosen = chosen[:1]
+    pages = [level.pages[int(i)] for i in chosen]
+    if any(page is None or page.parent.filehandle.name != path.name for page in pages):
+        raise UnsupportedImage(
+            f"{path} is one part of an OME-TIFF of several files; merge them into one"
+        )
+    return [_page(path, page, nodata) for page in pages]
+
+
+def _page(path: Path, page: Any, nodata: float | None) -> Page:
+    """Collect what reading a page needs, and check it against the length of the file."""
+    key = page.keyframe
+    planes, _, height, width, samples = key.shaped
+    offsets, counts = tuple(page.dataoffsets), tuple(page.databytecounts)
+    needed = max((o + c for o, c in zip(offsets, counts, strict=True) if c), default=0)
+    length = path.stat().st_size
+    if needed > length:
+        raise DataError(
+            f"{path} is truncated: it needs {needed} bytes and has {length}; copy it again"
+        )
+    stored = np.dtype(key.parent.byteorder + key.dtype.char)
+    # Looked up now: tifffile reads these from the file, which it may have closed later.
+    decoder, tables, header = key.decode, page.jpegtables, page.jpegheader
+
+    def decode(data: bytes, index: int) -> Pixels:
+        return decoder(data, index, jpegtables=tables, jpegheader=header)[0]
+
+    def as_it_is(data: bytes, index: int) -> Pixels:
+        pixels = np.frombuffer(data, stored).reshape(1, -1, width, samples)
+        return pixels.astype(stored.newbyteorder("="), copy=False)
+
+    row = width * samples * stored.itemsize
+    in_one_piece = key.is_final and offsets[0] + row * height * planes == needed
+    if in_one_piece:  # not compressed: cut it into strips of our own
+        rows = min(height, max(1, STRIP_BYTES // row))
+        tops = range(0, height, rows)
+        tile = (width, rows)
+        offsets = tuple(offsets[0] + row * (p * height + y) for p in range(planes) for y in tops)
+        counts = tuple(row * min(rows, height - y) for _ in range(planes) for y in tops)
+    elif key.is_tiled:
+        tile = (key.tilewidth, key.tilelength)
+    else:
+        tile = (width, min(key.rowsperstrip, height))
+    result = Page(
+        width=width,
+        height=height,
+        tile=tile,
+        samples=samples,
+        planes=planes,
+        dtype=stored.newbyteorder("="),
+        offsets=offsets,
+        counts=counts,
+        decode=as_it_is if in_one_piece else decode,
+        empty=nodata or 0,
+    )
+    _check_page(path, result)
+    return result
+
+
+def _check_page(path: Path, page: Page) -> None:
+    """Refuse pages whose index contradicts itself, and tiles too large to decode."""
+    across, down = page.tile
+    if across * down * page.samples * page.dtype.itemsize > TILE_LIMIT:
+        raise UnsupportedImage(
+            f"{path} is compressed in pieces of {across} x {down} pixels, too large to decode at "
+            "once; convert it to a tiled TIFF or zarr pyramid"
+        )
+    tiles = page.grid[0] * page.grid[1] * page.planes
+    if len(page.offsets) != tiles:
+        raise DataError(
+            f"{path} is damaged: it lists {len(page.offsets)} tiles and its size needs {tiles}; "
+            "make or download it again"
+        )
+
+
+def _alike(pages: list[Page], first: list[Page]) -> bool:
+    """Say whether a level holds the same bands as the first one."""
+    return [(p.bands, p.dtype) for p in pages] == [(p.bands, p.dtype) for p in first]
+
+
+def _level(page: Page, whole: tuple[int, int], located: bool) -> Level:
+    # GDAL stretches an overview over the whole image, whatever its size.
+    size = (page.width, page.height)
+    exact = (whole[0] / size[0], whole[1] / size[1])
+    scales = exact if located else level_scales(whole, size)
+    return Level(*size, *scales, page.tile)
+
+
+def _painting(
+    page: Any, bands: int
+) -> tuple[Paint | None, int, np.dtype[Any], tuple[str, ...]]:
+    """Return what makes plain pixels of stored ones: function, bands, dtype and notes."""
+    byte, dtype = np.dtype(np.uint8), page.dtype.newbyteorder("=")
+    if page.photometric == _PALETTE:
+        colours = (np.asarray(page.colormap).T >> 8).astype(np.uint8)
+        return partial(_coloured, colours), 3, byte, ()
+    if dtype == np.bool_:
+        white = page.photometric == _WHITE_IS_ZERO
+        return (lambda pixels: (pixels != white).astype(np.uint8) * np.uint8(255)), bands, byte, ()
+    if page.photometric == _WHITE_IS_ZERO and dtype.kind == "u":
+        top = np.asarray(2**page.bitspersample - 1, dtype)
+        return (lambda pixels: top - pixels), bands, dtype, ("white is zero in the file",)
+    alpha = tuple(int(kind) for kind in page.extrasamples)
+    if dtype == byte and alpha in ((_ASSOCIATED,), (_UNASSOCIATED,)) and bands in (2, 4):
+        note = "transparent parts are shown on white"
+        return partial(_on_white, alpha[0] == _ASSOCIATED), bands - 1, byte, (note,)
+    return None, bands, dtype, ()
+
+
+def _coloured(colours: Pixels, pixels: Pixels) -> Pixels:
+    """Look up (height, width, 1) in a palette (n, 3)."""
+    return colours[np.minimum(pixels[..., 0], len(colours) - 1)]
+
+
+def _on_white(premultiplied: bool, pixels: Pixels) -> Pixels:
+    """Lay uint8 with an alpha band, which comes last, on white."""
+    colour, alpha = pixels[..., :-1].astype(np.uint16), pixels[..., -1:].astype(np.uint16)
+    if not premultiplied:
+        colour = (colour * alpha + 127) // 255
+    return np.minimum(colour + (255 - alpha), 255).astype(np.uint8)
+
+
+def _nodata(page: Any) -> float | None:
+    """Return GDAL's nodata value."""
+    text = page.tags.valueof(42113)
+    try:
+        return None if text is None else float(str(text).strip("\0 "))
+    except ValueError:
+        return None
+
+
+def _other_planes(series: Any) -> tuple[str, ...]:
+    """Say what of the file is left out."""
+    inner = series.levels[0].pages[0].keyframe.axes
+    outer = zip(series.axes, series.shape, strict=True)
+    left = [
+        f"{count} along {axis}"
+        for axis, count in list(outer)[: len(series.axes) - len(inner)]
+        if axis not in _BAND_AXES and count > 1
+    ]
+    if not left:
+        return ()
+    return (f"the file holds several planes ({', '.join(left)}); the first one is read",)
+
+
+def _placed(facts: Facts, tiff: Any, page: Any) -> Facts:
+    """Add what the file says about the size and place of a pixel."""
+    if tiff.is_geotiff:
+        crs, unit, transform, notes = of_geotiff(page.geotiff_tags)
+        spacing = spacing_of(transform) if transform else None
+        return replace(
+            facts,
+            crs=crs,
+            unit=unit if spacing else None,
+            transform=transform,
+            spacing=spacing,
+            notes=facts.notes + notes,
+        )
+    spacing, unit = _ome_spacing(tiff.ome_metadata) if tiff.is_ome else (None, None)
+    if spacing is None:
+        spacing, unit = _resolution(page), "µm"
+    return replace(facts, spacing=spacing, unit=unit if spacing else None)
+
+
+def _ome_spacing(xml: str) -> tuple[tuple[float, float] | None, str | None]:
+    """Return the physical size of a pixel of the first picture, and its unit."""
+    for element in ElementTree.fromstring(xml).iter():
+        if element.tag.rpartition("}")[2] == "Pixels":
+            x, y = element.get("PhysicalSizeX"), element.get("PhysicalSizeY")
+            unit = element.get("PhysicalSizeXUnit", "µm").replace("\u03bc", "\u00b5")
+            return ((float(x), float(y)), unit) if x and y else (None, None)
+    return None, None
+
+
+def _resolution(page: Any) -> tuple[float, float] | None:
+    """Return micrometres per pixel from the resolution tags, where a microscope may have made it.
+
+    Most files hold 72 dots per inch, which says nothing.
+    """
+    micrometres = _MICROMETRES_PER_UNIT.get(int(page.tags.valueof(296, 2)))
+    values = [page.tags.valueof(tag) for tag in (282, 283)]
+    if micrometres is None or any(v is None or 0 in v for v in values):
+        return None
+    x, y = (micrometres * denominator / numerator for numerator, denominator in values)
+    low, high = _PLAUSIBLE_MPP
+    return (x, y) if low <= x <= high and low <= y <= high else None
+
+
+def _turned(pyramid: TiffPyramid, orientation: int) -> ArrayPyramid:
+    """Return the picture as its orientation tag wants it, in memory."""
+    width, height = pyramid.width, pyramid.height
+    if width * height * pyramid.bands * pyramid.dtype.itemsize > TURN_LIMIT:
+        raise UnsupportedImage(
+            f"{pyramid.name} is stored turned (orientation {orientation}) and is too large to be "
+            "turned in memory; convert it to an upright one"
+        )
+    with pyramid:
+        stored = pyramid.read(Region(0, 0, width, height), (width, height))
+    pixels = np.ascontiguousarray(_TURNS[orientation](stored))
+    height, width = pixels.shape[:2]
+    facts = replace(
+        pyramid.facts,
+        levels=(Level(width, height, 1.0, 1.0, None),),
+        spacing=pyramid.spacing
+        and (pyramid.spacing if orientation < 5 else pyramid.spacing[::-1]),
+    )
+    return ArrayPyramid(pixels, facts)

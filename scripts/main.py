@@ -1,0 +1,105 @@
+"""The ``tnet`` command: gathers the commands, and turns every failure into one sentence.
+
+Only Typer is loaded here. A command's file imports what is heavy inside its function, so that
+``tnet --help`` answers at once. Data goes to stdout, talk goes to stderr.
+"""
+
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+
+from tnet import __version__
+from tnet.errors import TNetError
+from tnet.scripts.classify import classify
+from tnet.scripts.demo import demo
+from tnet.scripts.info import info
+from tnet.scripts.models import models
+
+INTERNAL_ERROR = 1
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="tnet",
+    help="Classify gigapixel images by looking at almost none of their pixels.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+app.command()(demo)
+app.command()(info)
+app.command()(classify)
+app.command()(models)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"tnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    debug: Annotated[
+        bool, typer.Option("--debug", envvar="TNET_DEBUG", help="Show where an error arose.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Take what holds for every command."""
+    context.ensure_object(dict)["debug"] = debug
+
+
+def main() -> None:
+    """Run the command line and leave with its exit code."""
+    sys.exit(run())
+
+
+def run() -> int:
+    """Run the command line of ``sys.argv``; return the exit code.
+
+    0 done; 1 our own mistake, or nobody reads our output any more; 2 wrong usage; 3 data unfit
+    for use; 130 interrupted; anything else is the command's own word (``typer.Exit``).
+    """
+    settings = {"debug": False}
+    try:
+        try:
+            app(prog_name="tnet", obj=settings)
+        finally:
+            sys.stdout.flush()
+    except SystemExit as leaving:  # how Typer ends, having shown help or a usage error
+        if leaving.code == INTERRUPTED:
+            _say("interrupted")
+        return leaving.code if isinstance(leaving.code, int) else 0
+    except BrokenPipeError:
+        # The reader has left, as `head` does; what is still buffered must not raise at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except TNetError as error:
+        if settings["debug"]:
+            traceback.print_exc()
+        _say(str(error))
+        return error.exit_code
+    except Exception as error:
+        if settings["debug"]:
+            traceback.print_exc()
+        way_out = "" if settings["debug"] else "; for the traceback run `tnet --debug ...` again"
+        _say(f"internal error: {type(error).__name__}: {error}{way_out}")
+        return INTERNAL_ERROR
+    return 0
+
+
+def _say(sentence: str) -> None:
+    """Print one line to stderr; a control character (of a file's name, say) shows as its code."""
+    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
+    print(f"tnet: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

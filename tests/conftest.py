@@ -1,0 +1,26 @@
+"""What holds for every test: few threads, fixed seeds, reproducible examples."""
+
+import os
+import random
+import sys
+
+import pytest
+from hypothesis import settings
+
+# Read by torch and numpy when they're first imported. One thread each: the tests' tensors are
+# small, and sums come out in the same order on every machine.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.register_profile("nightly", deadline=None, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(autouse=True)
+def _same_seed_for_every_test() -> None:
+    random.seed(0)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(0)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(0)

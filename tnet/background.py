@@ -1,0 +1,66 @@
+"""Which pixels of a view are empty: nodata, and the white glass around a slide's tissue."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tnet.geometry import Grid, Region
+from tnet.pyramid import Pyramid
+
+# Glass is nearly grey and nearly as bright as the slide's background; 8-bit values. Pale eosin
+# is as bright but more coloured.
+_GLASS_COLOUR = 15
+_GLASS_DARKER = 20
+_BRIGHT = 190
+
+
+def foreground(view: NDArray[np.generic], pyramid: Pyramid) -> NDArray[np.bool_]:
+    """Return where a view shows something, bool (height, width).
+
+    Args:
+        view: (height, width, bands) in the pyramid's dtype.
+        pyramid: where it was read; its ``background`` says what empty looks like. Pixels
+            beyond the image's border read as background, and so are empty.
+    """
+    empty = np.asarray(pyramid.background, dtype=np.float64)
+    values = np.asarray(view)
+    if values.dtype.kind == "f":
+        same = np.isnan(values).all(axis=2) | (values == empty).all(axis=2)
+        return np.asarray(~same)
+    if values.dtype == np.uint8 and empty.min() >= _BRIGHT:
+        brightness = values.mean(axis=2)
+        colour = np.ptp(values, axis=2)
+        return (brightness < empty.mean() - _GLASS_DARKER) | (colour > _GLASS_COLOUR)
+    return np.asarray((values != empty).any(axis=2))
+
+
+def cell_shares(seen: NDArray[np.bool_], parent: Region, grid: Grid) -> NDArray[np.float64]:
+    """Return how much of each candidate is foreground, float64 (cells,), from 0 to 1.
+
+    Args:
+        seen: bool (height, width), the foreground of the parent's view.
+        parent: the region that the view shows, in pixels of level 0.
+        grid: its candidates; what of a candidate lies beyond the view is not counted.
+    """
+    height, width = seen.shape
+    total = np.zeros((height + 1, width + 1))
+    total[1:, 1:] = seen.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
+    rows, columns = grid.spans(parent)
+    top, bottom = _in_view(rows, parent.y, parent.height, height)
+    left, right = _in_view(columns, parent.x, parent.width, width)
+    inside = (
+        total[np.ix_(bottom, right)]
+        - total[np.ix_(top, right)]
+        - total[np.ix_(bottom, left)]
+        + total[np.ix_(top, left)]
+    )
+    return (inside / np.outer(bottom - top, right - left)).ravel()
+
+
+def _in_view(
+    spans: list[tuple[float, float]], start: float, length: float, pixels: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return first pixel and the one past the last of each span, at least one pixel each."""
+    edges = (np.asarray(spans) - [start, 0.0]) * (pixels / length)
+    first = np.clip(np.floor(edges[:, 0] + 0.5), 0, pixels - 1).astype(np.int64)
+    past = np.clip(np.floor(edges.sum(axis=1) + 0.5), 1, pixels).astype(np.int64)
+    return first, np.maximum(past, first + 1)

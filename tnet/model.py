@@ -1,0 +1,152 @@
+"""TNet, put together from its parts. It looks, locates, places and classifies; it does not walk.
+
+M views, C bands, (H, W) the view, B images, T glimpses of each, D features, N cells, K classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from tnet.errors import UsageError
+from tnet.geometry import Grid
+from tnet.plan import Plan
+
+
+class Look(NamedTuple):
+    """What the backbone saw in a batch of views: map (M, C', h, w) and feature (M, D)."""
+
+    map: Tensor
+    feature: Tensor
+
+
+@dataclass(frozen=True)
+class Input:
+    """What pixels a model expects.
+
+    Attributes:
+        bands: how many.
+        dtype: numpy name of the pixels' type, such as "uint8".
+        mean, std: a number a band, in units of the pixels: the network sees
+            (pixel - mean) / std.
+        mpp: µm per px of level 0 of the images that it was trained on, if known.
+    """
+
+    bands: int = 3
+    dtype: str = "uint8"
+    mean: tuple[float, ...] = (127.5, 127.5, 127.5)
+    std: tuple[float, ...] = (127.5, 127.5, 127.5)
+    mpp: float | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.bands >= 1:
+            raise UsageError(
+                f"a model of {self.bands} bands needs as many means and deviations, got "
+                f"{len(self.mean)} and {len(self.std)}"
+            )
+        if min(self.std) <= 0:
+            raise UsageError(f"standard deviations must be above 0, got {min(self.std)}")
+
+
+class Classifier(nn.Module):
+    """Dropout and a linear layer; the logits are then exact sums over the glimpses."""
+
+    def __init__(self, features: int, classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(features, classes)
+        bound = 1 / classes**0.5
+        nn.init.uniform_(self.linear.weight, -bound, bound)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, feature_MD: Tensor) -> Tensor:
+        """Return logits, float (M, K)."""
+        return self.linear(self.dropout(feature_MD))
+
+
+class TNet(nn.Module):
+    """A hard-attention classifier, given its parts.
+
+    Args:
+        backbone: view -> map and feature, see :mod:`tnet.backbones`.
+        location: map, feature and grid -> logits over the cells, see :mod:`tnet.location`.
+        position: feature and (y, x, scale) -> feature, see :mod:`tnet.position`; None leaves
+            the feature as it is.
+        aggregate: features and a mask -> feature and weights, see :mod:`tnet.aggregate`.
+        classifier: feature -> logits.
+        plan: the walk that this model is made for; another may be given at inference.
+        classes: names, in the order of the logits.
+        expects: the pixels that it is made for.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        location: nn.Module,
+        position: nn.Module | None,
+        aggregate: nn.Module,
+        classifier: Classifier,
+        *,
+        plan: Plan,
+        classes: Sequence[str],
+        expects: Input | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.location = location
+        self.position = position
+        self.aggregate = aggregate
+        self.classifier = classifier
+        self.plan = plan
+        self.classes = tuple(str(name) for name in classes)
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 1:
+            raise UsageError(f"class names must be given and differ, got {self.classes}")
+        # What the model was built from and what it learned from; kept in its file.
+        self.recipe: tuple[str, dict[str, Any]] | None = None
+        self.training_record: dict[str, Any] = {}
+        self.expect(expects or Input())
+
+    def expect(self, expects: Input) -> None:
+        """Set the pixels that the model is made for, and with them the normalisation."""
+        self.expects = expects
+        shape = (1, expects.bands, 1, 1)
+        self.register_buffer("mean", torch.tensor(expects.mean).view(shape), persistent=False)
+        self.register_buffer("std", torch.tensor(expects.std).view(shape), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.classifier.linear.weight.device
+
+    def look(self, view_MCHW: Tensor) -> Look:
+        """Look at views of raw pixels, any dtype (M, C, H, W)."""
+        view = (view_MCHW.to(self.mean.dtype) - self.mean) / self.std
+        return Look(*self.backbone(view))
+
+    def locate(self, look: Look, grid: Grid) -> Tensor:
+        """Return logits over the grid's cells for each view, float (M, N)."""
+        return self.location(look.map, look.feature, grid)
+
+    def place(self, feature_MD: Tensor, position_M3: Tensor) -> Tensor:
+        """Return the features that know their place, float (M, D)."""
+        return feature_MD if self.position is None else self.position(feature_MD, position_M3)
+
+    def classify(self, feature_BTD: Tensor, there_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits (B, K), weights of the glimpses (B, T), aggregated features (B, D).
+
+        Args:
+            feature_BTD: float (B, T, D), placed features.
+            there_BT: bool (B, T), False where a shorter walk was padded.
+        """
+        feature_BD, weight_BT = self.aggregate(feature_BTD, there_BT)
+        return self.classifier(feature_BD), weight_BT, feature_BD
+
+    def contributions(self, feature_TD: Tensor, weight_T: Tensor) -> Tensor:
+        """Return what each glimpse adds to each class logit, float (T, K).
+
+        The classifier is linear and the aggregate a weighted sum, so that the contributions of
+        all glimpses and the classifier's bias add up to the logits exactly.
+        """
+        return (weight_T[:, None] * feature_TD) @ self.classifier.linear.weight.T

@@ -1,0 +1,119 @@
+"""Reading the views of a level and looking at them, in micro-batches of bounded size."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tnet.background import foreground
+from tnet.descent import Visit
+from tnet.geometry import Grid
+from tnet.model import TNet
+from tnet.plan import Plan
+from tnet.pyramid import Pyramid
+
+
+@dataclass
+class Level:
+    """What the network made of the views of one level, micro-batch by micro-batch.
+
+    Attributes:
+        look: float (M, D) each, the pooled features.
+        logits: float (M, N) each, over the candidates; none where the walk ends.
+        foregrounds: bool (height, width), one a view; none where nothing asks for them.
+    """
+
+    look: list[Tensor] = field(default_factory=list)
+    logits: list[Tensor] = field(default_factory=list)
+    foregrounds: list[NDArray[np.bool_]] = field(default_factory=list)
+
+
+def observe(
+    model: TNet,
+    pyramids: Sequence[Pyramid],
+    front: Sequence[Visit],
+    grid: Grid | None,
+    *,
+    plan: Plan,
+    micro_batch: int | None,
+) -> Level:
+    """Read and look at all views of a level.
+
+    Args:
+        model: looks, and locates where there is a grid.
+        pyramids: the batch's images.
+        front: what to look at.
+        grid: the candidates to locate; None where the walk ends.
+        plan: the walk's.
+        micro_batch: views in memory and in the backbone at once; None is all of them.
+    """
+    level = Level()
+    size = micro_batch or len(front)
+    batches = [front[i : i + size] for i in range(0, len(front), size)]
+    for visits, views in _prefetched(batches, lambda v: _read(model, pyramids, v, plan)):
+        if plan.background is not None and (grid is not None or front[0].level == 0):
+            level.foregrounds.extend(
+                foreground(view, pyramids[visit.image])
+                for visit, view in zip(visits, views, strict=True)
+            )
+        look = model.look(_tensor(views, model.device))
+        level.look.append(look.feature)
+        if grid is not None:
+            level.logits.append(model.locate(look, grid))
+    return level
+
+
+def _prefetched(
+    batches: Sequence[Sequence[Visit]],
+    read: Callable[[Sequence[Visit]], NDArray[Any]],
+) -> Iterator[tuple[Sequence[Visit], NDArray[Any]]]:
+    """Yield each batch with its pixels, reading the next while the last is looked at."""
+    with ThreadPoolExecutor(1) as ahead:
+        waiting = ahead.submit(read, batches[0])
+        for number, batch in enumerate(batches):
+            views = waiting.result()
+            if number + 1 < len(batches):
+                waiting = ahead.submit(read, batches[number + 1])
+            yield batch, views
+
+
+def _read(
+    model: TNet, pyramids: Sequence[Pyramid], visits: Sequence[Visit], plan: Plan
+) -> NDArray[Any]:
+    """Read the visits' views, (G, height, width, bands).
+
+    In the official form the views are float32, because rounding them would show in the result,
+    and what lies outside the parents reads as the value that the network sees as zero.
+    """
+    options: dict[str, Any] = {}
+    if plan.resampling == "official":
+        options = {"resampling": "official", "dtype": np.float32}
+    if plan.outside == "zero":
+        options["fill"] = model.expects.mean[0]
+    views: list[NDArray[Any] | None] = [None] * len(visits)
+    for image in sorted({visit.image for visit in visits}):
+        mine = [i for i, visit in enumerate(visits) if visit.image == image]
+        if plan.outside == "zero":
+            for i in mine:
+                views[i] = pyramids[image].read(
+                    visits[i].region, plan.view, valid=visits[i].valid, **options
+                )
+        else:
+            regions = [visits[i].region for i in mine]
+            for i, view in zip(
+                mine, pyramids[image].read_many(regions, plan.view, **options), strict=True
+            ):
+                views[i] = view
+    return np.stack([view for view in views if view is not None])
+
+
+def _tensor(views: NDArray[Any], device: torch.device) -> Tensor:
+    """Return views as (M, C, H, W) on the device; 8-bit pixels travel as 8 bits."""
+    if views.dtype not in (np.uint8, np.float32):
+        views = views.astype(np.float32)
+    return torch.from_numpy(views).to(device).permute(0, 3, 1, 2)

@@ -1,0 +1,175 @@
+"""How far and how wide to walk: a plan, saved in the model file and changeable at inference."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from tnet.errors import UsageError
+from tnet.geometry import Grid, Region, Rule
+from tnet.sampling import POLICIES, Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step down: the grid laid over every view of a level, and how many cells are taken.
+
+    Attributes:
+        rows, columns: the grid of candidates.
+        patch: side of a candidate as a fraction of its parent's side.
+        glimpses: how many candidates of each view are looked at.
+
+    Raises:
+        UsageError: if a number makes no sense.
+    """
+
+    rows: int
+    columns: int
+    patch: float
+    glimpses: int
+
+    def __post_init__(self) -> None:
+        try:
+            self.grid()
+        except ValueError as error:
+            raise UsageError(f"plan: {error}") from error
+        if not 0 <= self.glimpses <= self.rows * self.columns:
+            raise UsageError(
+                f"plan: glimpses must be between 0 and {self.rows * self.columns} for a "
+                f"{self.rows} x {self.columns} grid, got {self.glimpses}"
+            )
+
+    def grid(self, rule: Rule = "exact") -> Grid:
+        """Return the grid of candidates under a rule."""
+        return Grid(self.rows, self.columns, self.patch, rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The whole walk, from the first look at the image to the last glimpse.
+
+    Attributes:
+        view: (width, height) in pixels at which every region is looked at.
+        steps: one a level below the first look; none classifies from the first look alone.
+        until: when a view is not subdivided any more: "steps" after the last step; "native"
+            when it already shows every pixel of the image; a number when it is at least as
+            fine as that many µm per px. With the latter two the last step is repeated as
+            often as needed.
+        rule: where candidates lie: "exact" fractions, or the "official" rounding.
+        resampling: "antialias", or "official" (bilinear at full resolution, aliased).
+        outside: what lies beyond a parent's border: the "image", or "zero" as released.
+        aspect: "stretch" squeezes an image that is not as wide as the view is, as released;
+            "keep" enlarges the first region instead, so that shapes are true.
+        revisit: look again at a region that was seen already, as released.
+        background: leave out candidates of which less than this fraction is foreground
+            (neither nodata nor white glass) on the parent's view; None looks everywhere.
+        positions: "cells" are the integer grid coordinates as released; "centres" are the
+            region's centre on the first view's own scale, the same for any grid.
+        policy: how cells are chosen when nothing else is said.
+
+    Raises:
+        UsageError: if a field makes no sense.
+    """
+
+    view: tuple[int, int] = (224, 224)
+    steps: tuple[Step, ...] = ()
+    until: Literal["steps", "native"] | float = "steps"
+    rule: Rule = "exact"
+    resampling: Literal["antialias", "official"] = "antialias"
+    outside: Literal["image", "zero"] = "image"
+    aspect: Literal["stretch", "keep"] = "stretch"
+    revisit: bool = False
+    background: float | None = None
+    positions: Literal["cells", "centres"] = "centres"
+    policy: Policy = "greedy"
+
+    def __post_init__(self) -> None:
+        if len(self.view) != 2 or min(self.view) < 1:
+            raise UsageError(f"plan: view must be two positive sizes, got {self.view}")
+        _one_of("rule", self.rule, ("exact", "official"))
+        _one_of("resampling", self.resampling, ("antialias", "official"))
+        _one_of("outside", self.outside, ("image", "zero"))
+        _one_of("aspect", self.aspect, ("stretch", "keep"))
+        _one_of("positions", self.positions, ("cells", "centres"))
+        _one_of("policy", self.policy, POLICIES)
+        if isinstance(self.until, str):
+            _one_of("until", self.until, ("steps", "native"))
+        elif not self.until > 0:
+            raise UsageError(f"plan: until must be above 0 µm per px, got {self.until}")
+        if self.until != "steps" and (not self.steps or self.steps[-1].patch >= 1):
+            raise UsageError("plan: 'until' needs a last step whose patch is smaller than 1")
+        if self.background is not None and not 0 <= self.background <= 1:
+            raise UsageError(f"plan: background must be between 0 and 1, got {self.background}")
+
+    def step(self, level: int) -> Step | None:
+        """Return the step from ``level`` (0 is the first look) to the next, or None at the end.
+
+        Beyond the last step the last one is repeated, unless the plan ends with its steps.
+        """
+        if level < len(self.steps):
+            return self.steps[level]
+        return None if self.until == "steps" else self.steps[-1]
+
+    def fine_enough(self, region: Region, mpp: tuple[float, float] | None) -> bool:
+        """Say whether a region's view is as fine as the plan asks for.
+
+        Args:
+            region: in pixels of level 0.
+            mpp: µm per px of level 0, x and y.
+
+        Raises:
+            UsageError: if the plan is in µm per px and the image does not know its scale.
+        """
+        if self.until == "steps":
+            return False
+        scale = (region.width / self.view[0], region.height / self.view[1])
+        if self.until == "native":
+            return max(scale) <= 1
+        if mpp is None:
+            raise UsageError(
+                "the plan ends at a number of µm per px, but the image does not say how large "
+                "its pixels are: give --mpp, or a plan that ends at 'native'"
+            )
+        assert not isinstance(self.until, str)
+        return max(scale[0] * mpp[0], scale[1] * mpp[1]) <= self.until * (1 + 1e-6)
+
+    def with_glimpses(self, glimpses: Sequence[int]) -> "Plan":
+        """Return the plan with other numbers of glimpses, one a step; their count is the depth.
+
+        More numbers than steps repeat the last step's grid.
+
+        Raises:
+            UsageError: if a number does not fit its grid, or there is no grid to repeat.
+        """
+        if glimpses and not self.steps:
+            raise UsageError("plan: this plan looks once and has no grid for more glimpses")
+        steps = tuple(
+            replace(self.steps[min(level, len(self.steps) - 1)], glimpses=count)
+            for level, count in enumerate(glimpses)
+        )
+        return replace(self, steps=steps, until="steps")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON-able values."""
+        return asdict(self) | {"view": list(self.view), "steps": [asdict(s) for s in self.steps]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Plan":
+        """Build a plan from :meth:`to_dict`'s values.
+
+        Raises:
+            UsageError: for an unknown field or a value that makes no sense.
+        """
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise UsageError(f"plan: unknown field {sorted(unknown)[0]!r}")
+        try:
+            steps = tuple(Step(**step) for step in values.get("steps", ()))
+            view = tuple(int(side) for side in values.get("view", (224, 224)))
+            return cls(**(values | {"steps": steps, "view": view}))
+        except TypeError as error:
+            raise UsageError(f"plan: {error}") from error
+
+
+def _one_of(field: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise UsageError(f"plan: {field} must be one of {', '.join(allowed)}, got {value!r}")

@@ -1,0 +1,354 @@
+"""What the engine asks of an image, and the one place that says how its pixels are read.
+
+An image is its full resolution (level 0) and, usually, coarser levels. A read names a region in
+level-0 pixels and the size of the result; which level serves it, what stands beyond the border
+and how pixels are averaged is decided here, for every format alike. A format writes ``_fetch``.
+"""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from tnet.errors import UnsupportedImage
+from tnet.geometry import Region
+from tnet.planes import Plane
+from tnet.reader import Reader, Request
+
+Pixels = NDArray[Any]
+Resampling = Literal["antialias", "official"]
+Border = Literal["background", "mirror", "zero"]
+
+_MICROMETRES = {"µm": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
+
+
+@dataclass(frozen=True)
+class Level:
+    """One stored resolution.
+
+    Attributes:
+        width: pixels across.
+        height: pixels down.
+        scale_x: level-0 pixels per pixel of this level, across.
+        scale_y: the same, down.
+        tile: width and height of what is stored (and decoded) as one piece, None if unknown.
+    """
+
+    width: int
+    height: int
+    scale_x: float
+    scale_y: float
+    tile: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a file says of itself; the attributes of ``Pyramid`` explain the fields."""
+
+    name: str
+    format: str
+    levels: tuple[Level, ...]
+    bands: int
+    dtype: np.dtype[Any]
+    background: tuple[float, ...]
+    spacing: tuple[float, float] | None = None
+    unit: str | None = None
+    crs: str | None = None
+    transform: tuple[float, ...] | None = None
+    nodata: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+class How(TypedDict, total=False):
+    """How to read; every key has a default.
+
+    Attributes:
+        resampling: "antialias" (default) averages all pixels under an output pixel, from the
+            coarsest level that is fine enough; "official" repeats the aliased bilinear view of
+            the released TNet code, always from level 0.
+        border: what lies beyond the image: its "background" (default), its "mirror" image
+            (reflected at the border line, the last pixel twice), or "zero".
+        valid: pixels outside this region count as beyond the border; None is the image.
+        fill: the value beyond the border, for all bands, instead of ``border``'s.
+        dtype: a float dtype returns unrounded values in it; None is the image's own dtype.
+    """
+
+    resampling: Resampling
+    border: Border
+    valid: Region | None
+    fill: float | None
+    dtype: DTypeLike | None
+
+
+class Pyramid(Protocol):
+    """An image that can be read anywhere at any resolution, from several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """Path or label, for messages and results."""
+
+    @property
+    def format(self) -> str:
+        """What kind of file it is, in a word or two."""
+
+    @property
+    def width(self) -> int:
+        """Level-0 pixels across."""
+
+    @property
+    def height(self) -> int:
+        """Level-0 pixels down."""
+
+    @property
+    def bands(self) -> int:
+        """Values per pixel."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the values."""
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The stored resolutions, finest first."""
+
+    @property
+    def spacing(self) -> tuple[float, float] | None:
+        """Size of a level-0 pixel, x and y, in ``unit``."""
+
+    @property
+    def unit(self) -> str | None:
+        """Unit of the spacing: "µm", "metre", "degree", ..."""
+
+    @property
+    def crs(self) -> str | None:
+        """Coordinate reference system: "EPSG:32632", or WKT."""
+
+    @property
+    def transform(self) -> tuple[float, ...] | None:
+        """a, b, c, d, e, f of level 0: x = a column + b row + c, y = d column + e row + f."""
+
+    @property
+    def background(self) -> tuple[float, ...]:
+        """What lies beyond the border, one value a band."""
+
+    @property
+    def nodata(self) -> float | None:
+        """The value of missing pixels."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences that the user should know."""
+
+    @property
+    def mpp(self) -> tuple[float, float] | None:
+        """Micrometres per level-0 pixel, x and y."""
+
+    def read(self, region: Region, size: tuple[int, int], **how: Unpack[How]) -> Pixels:
+        """Return ``region`` resampled to ``size`` = (width, height): (height, width, bands)."""
+
+    def read_many(
+        self, regions: Sequence[Region], size: tuple[int, int], **how: Unpack[How]
+    ) -> Pixels:
+        """Return all ``regions``, read side by side, in order: (n, height, width, bands)."""
+
+    def close(self) -> None:
+        """Let go of the file; reading is over."""
+
+    def __enter__(self) -> Self:
+        """Return the pyramid itself."""
+
+    def __exit__(self, *exception: object) -> None:
+        """Close it."""
+
+
+class Described:
+    """The facts of a pyramid as attributes: base of formats and of pyramids around pyramids."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.name = facts.name
+        self.format = facts.format
+        self.width = facts.levels[0].width
+        self.height = facts.levels[0].height
+        self.bands = facts.bands
+        self.dtype = facts.dtype
+        self.levels = facts.levels
+        self.spacing = facts.spacing
+        self.unit = facts.unit
+        self.crs = facts.crs
+        self.transform = facts.transform
+        self.background = facts.background
+        self.nodata = facts.nodata
+        self.notes = facts.notes
+
+    @property
+    def mpp(self) -> tuple[float, float] | None:
+        """Micrometres per level-0 pixel, x and y, where the unit is a microscopist's."""
+        factor = _MICROMETRES.get(self.unit or "")
+        if self.spacing is None or factor is None:
+            return None
+        return self.spacing[0] * factor, self.spacing[1] * factor
+
+    def close(self) -> None:
+        """Let go of the file; reading is over."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+class LevelPyramid(Described, ABC):
+    """Everything about reading but the pixels; a format adds ``_fetch`` and ``close``.
+
+    Raises:
+        UnsupportedImage: if the facts name a type of values that is not read.
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        if self.dtype.kind not in "uif" or self.dtype.itemsize > (
+            8 if self.dtype.kind == "f" else 4
+        ):
+            raise UnsupportedImage(
+                f"{self.name} holds {self.dtype} values; convert it to integers of at most "
+                "32 bits or to floats"
+            )
+        self.nodata = _representable(facts.nodata, self.dtype)
+        self._reader = Reader([self._plane(i, level) for i, level in enumerate(self.levels)])
+        if self._reader.overview_scale < float("inf"):
+            last = self.levels[-1]
+            self.notes += (
+                f"the coarsest level in the file is {last.width} x {last.height} pixels: the "
+                "first look reads all of it once to make a smaller one; converted to a zarr "
+                "pyramid the image would open faster",
+            )
+
+    @abstractmethod
+    def _fetch(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """Return a rectangle that lies inside a level: (height, width, bands), ``dtype``.
+
+        Called from several threads at once. The caller does not write into the result.
+        """
+
+    def read(self, region: Region, size: tuple[int, int], **how: Unpack[How]) -> Pixels:
+        """Return ``region`` resampled to ``size``; see ``How`` for the options.
+
+        Anti-aliased pixels beyond the region take part where the filter reaches them, so that
+        neighbouring reads have no seam; those beyond the image don't. Averages of integers wider
+        than 16 bits and of float64 go through float32. Where ``nodata`` is set (or a float is
+        NaN), an average leaves missing pixels out and is missing where less than half of it is
+        there; the official view knows nothing of nodata.
+
+        Args:
+            region: in level-0 pixels; may be fractional, and lie anywhere. The official view
+                rounds it to whole pixels.
+            size: width and height of the result, in pixels.
+            **how: see ``How``.
+
+        Returns:
+            (height, width, bands) of the image's dtype, integers rounded, unless ``how`` names
+            a float dtype.
+
+        Raises:
+            ValueError: if an option or the size makes no sense.
+            DataError: if the file cannot be read.
+        """
+        resampling = how.get("resampling", "antialias")
+        if resampling not in ("antialias", "official"):
+            raise ValueError(f"resampling must be 'antialias' or 'official', got {resampling!r}")
+        ask = self._request(region, size, how)
+        pixels = (
+            self._reader.official(ask)
+            if resampling == "official"
+            else self._reader.antialiased(ask)
+        )
+        # A format may hand out its own memory, which a caller must not be able to change.
+        return np.require(pixels, requirements=["C", "W", "O"])
+
+    def read_many(
+        self, regions: Sequence[Region], size: tuple[int, int], **how: Unpack[How]
+    ) -> Pixels:
+        """Return all ``regions``, read side by side, in order: (n, height, width, bands)."""
+        if len(regions) < 2:
+            pixels = [self.read(region, size, **how) for region in regions]
+        else:
+            pool = _pool(os.getpid())
+            pixels = list(pool.map(lambda region: self.read(region, size, **how), regions))
+        if pixels:
+            return np.stack(pixels)
+        dtype = how.get("dtype") or self.dtype
+        return np.empty((0, size[1], size[0], self.bands), dtype)
+
+    def _plane(self, index: int, level: Level) -> Plane:
+        return Plane(
+            width=level.width,
+            height=level.height,
+            scale_x=level.scale_x,
+            scale_y=level.scale_y,
+            tile=level.tile or (512, 512),
+            bands=self.bands,
+            dtype=self.dtype,
+            nodata=self.nodata,
+            fetch=partial(self._fetch, index),
+        )
+
+    def _request(self, region: Region, size: tuple[int, int], how: How) -> Request:
+        """Check the options and say what they mean for this image."""
+        if min(size) < 1:
+            raise ValueError(f"a read needs at least one pixel each way, got {size}")
+        border, fill, valid = how.get("border", "background"), how.get("fill"), how.get("valid")
+        if border not in ("background", "mirror", "zero"):
+            raise ValueError(f"border must be 'background', 'mirror' or 'zero', got {border!r}")
+        wanted = how.get("dtype")
+        dtype = self.dtype if wanted is None else np.dtype(wanted)
+        if dtype != self.dtype and dtype.kind != "f":
+            raise ValueError(f"dtype must be a float type or {self.dtype}, got {dtype}")
+        outside: tuple[float, ...] | None = None
+        if fill is not None or border == "zero":
+            outside = (float(fill or 0),) * self.bands
+        elif border == "background":
+            outside = self.background
+        image = Region(0, 0, self.width, self.height)
+        return Request(
+            region=region,
+            size=size,
+            frame=image if valid is None else image.intersection(valid),
+            outside=outside,
+            dtype=dtype,
+            exact=dtype != self.dtype,
+        )
+
+
+def level_scales(full: tuple[int, int], part: tuple[int, int]) -> tuple[float, float]:
+    """Return the scale of a level from its size and that of level 0, both (width, height).
+
+    Sizes that come from dividing by a whole number, rounded either way, mean that number: the
+    pixels lie on its grid. Otherwise the level is taken to cover the image exactly.
+    """
+    ratio = (full[0] / part[0] * full[1] / part[1]) ** 0.5
+    for factor in (round(ratio), int(ratio), int(ratio) + 1):
+        if factor and all(abs(f / factor - p) < 1 for f, p in zip(full, part, strict=True)):
+            return float(factor), float(factor)
+    return full[0] / part[0], full[1] / part[1]
+
+
+def _representable(nodata: float | None, dtype: np.dtype[Any]) -> float | None:
+    """Return nodata if a pixel of that dtype can hold it at all."""
+    if nodata is None or (dtype.kind == "f" and np.isnan(nodata)):
+        return nodata
+    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    return nodata if limits.min <= nodata <= limits.max else None
+
+
+@cache
+def _pool(process: int) -> ThreadPoolExecutor:
+    """Return the threads that all pyramids share; a forked process needs its own."""
+    return ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1)), f"tnet-read-{process}")

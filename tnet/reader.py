@@ -1,0 +1,292 @@
+"""From a region and a size to pixels: levels, borders and averaging, the same for every format.
+
+Coordinates along an axis are in pixels of the plane that serves the read, and a pixel covers the
+interval from its index to its index + 1.
+"""
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tnet.geometry import Region
+from tnet.planes import Plane, overview_factors, overviews
+from tnet.resample import cast, clamped, mirrored, resize, taps
+
+Pixels = NDArray[Any]
+Rule = Callable[[NDArray[np.intp], int, int], NDArray[np.intp]]
+
+_BLOCK = 1024  # source pixels a side that the official view reads at a time
+_CELL_LIMIT = 64  # Pillow's 8-bit averages lose precision in larger cells
+_SAME = 1e-4  # a shift of this part of a pixel is none
+
+
+@dataclass(frozen=True)
+class Request:
+    """A read, checked: see ``tnet.pyramid.How`` for the meaning.
+
+    Attributes:
+        region: what to read, in level-0 pixels.
+        size: width and height of the result.
+        frame: the part of the image that may be seen; None where there is none.
+        outside: one value a band beyond the frame; None mirrors the frame.
+        dtype: of the result.
+        exact: the averages stay unrounded.
+    """
+
+    region: Region
+    size: tuple[int, int]
+    frame: Region | None
+    outside: tuple[float, ...] | None
+    dtype: np.dtype[Any]
+    exact: bool
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a read: ``count`` output pixels of ``step`` from ``start`` on.
+
+    ``low`` to ``high`` are the pixels that may be read, ``begin`` to ``end`` the frame exactly.
+    """
+
+    start: float
+    step: float
+    count: int
+    low: int
+    high: int
+    begin: float
+    end: float
+
+    @property
+    def stop(self) -> float:
+        """Where the last output pixel ends."""
+        return self.start + self.step * self.count
+
+    @property
+    def aligned(self) -> bool:
+        """Say whether output pixels are pixels of the plane."""
+        shift = abs(self.start - round(self.start))
+        return shift < _SAME and abs(self.step - 1) * self.count < _SAME
+
+    def coverage(self) -> NDArray[np.float32]:
+        """Return how much of each output pixel lies inside the frame, 0 to 1, (count,)."""
+        if self.aligned:
+            index = round(self.start) + np.arange(self.count)
+            return ((index >= self.low) & (index < self.high)).astype(np.float32)
+        edges = np.clip(self.start + self.step * np.arange(self.count + 1), self.begin, self.end)
+        share = np.diff(edges) / self.step
+        share[share > 1 - 1e-5] = 1  # rounding errors shall not blend in the border
+        share[share < 1e-5] = 0
+        return share.astype(np.float32)
+
+    def part(self, first: int, last: int) -> "Axis":
+        """Return the axis of the output pixels from ``first`` up to ``last``."""
+        return replace(self, start=self.start + self.step * first, count=last - first)
+
+    def in_cells(self) -> tuple["Axis", int]:
+        """Return the axis in cells of averaged pixels, and the pixels a cell: 1 for fine steps."""
+        if self.step < 4:
+            return self, 1
+        cell = min(int(self.step / 2), _CELL_LIMIT)
+        axis = replace(
+            self,
+            start=self.start / cell,
+            step=self.step / cell,
+            low=self.low // cell,
+            high=-(-self.high // cell),
+        )
+        return axis, cell
+
+    def reach(self, rule: Rule) -> tuple[NDArray[np.intp], float]:
+        """Return the pixels under the output and its filter, and where they begin.
+
+        Pixels that the rule would invent are asked for only where the output itself lies there:
+        the filter is cut off at the frame instead.
+        """
+        margin = math.ceil(max(self.step, 1.0)) + 1
+        first, last = math.floor(self.start), math.ceil(self.stop)
+        if rule is clamped:
+            first, last = (
+                min(first, max(first - margin, self.low)),
+                max(last, min(last + margin, self.high)),
+            )
+        else:
+            first, last = first - margin, last + margin
+        return rule(np.arange(first, last), self.low, self.high), first
+
+
+class Reader:
+    """Reads from planes, finest first; makes overviews where the coarsest is still large."""
+
+    def __init__(self, planes: list[Plane]) -> None:
+        self.planes = planes
+        factors = overview_factors(planes[-1])
+        # The scale from which on overviews serve; they are made by the first such read.
+        self.overview_scale = planes[-1].scale_x * factors[0] if factors else math.inf
+        self._overviews: list[Plane] | None = None
+        self._lock = threading.Lock()
+
+    def antialiased(self, ask: Request) -> Pixels:
+        """Average every pixel under an output pixel: (height, width, bands)."""
+        step_x, step_y = ask.region.width / ask.size[0], ask.region.height / ask.size[1]
+        plane = self._plane_for(step_x, step_y)
+        if ask.frame is None:
+            return _blank(ask, plane.bands)
+        across, down = _axes(ask, plane, ask.frame)
+        if ask.outside is None:
+            return cast(_resampled(plane, across, down, mirrored, ask.exact), ask.dtype)
+        cover_x, cover_y = across.coverage(), down.coverage()
+        seen_x, seen_y = np.flatnonzero(cover_x), np.flatnonzero(cover_y)
+        if not len(seen_x) or not len(seen_y):
+            return _blank(ask, plane.bands)
+        x, right, y, bottom = seen_x[0], seen_x[-1] + 1, seen_y[0], seen_y[-1] + 1
+        inside = _resampled(plane, across.part(x, right), down.part(y, bottom), clamped, ask.exact)
+        if (cover_x == 1).all() and (cover_y == 1).all():
+            return cast(inside, ask.dtype)
+        canvas = _blank(ask, plane.bands)
+        share = cover_y[y:bottom, None, None] * cover_x[None, x:right, None]
+        canvas[y:bottom, x:right] = _blend(inside, share, ask, plane.nodata)
+        return canvas
+
+    def official(self, ask: Request) -> Pixels:
+        """Interpolate between the two nearest pixels of level 0: (height, width, bands)."""
+        width, height = max(1, round(ask.region.width)), max(1, round(ask.region.height))
+        left, right, weight_x = taps(width, ask.size[0])
+        upper, lower, weight_y = taps(height, ask.size[1])
+        out = np.empty((ask.size[1], ask.size[0], self.planes[0].bands), ask.dtype)
+        step_x = max(1, int(_BLOCK * ask.size[0] / width))
+        step_y = max(1, int(_BLOCK * ask.size[1] / height))
+        for v in range(0, ask.size[1], step_y):
+            rows = slice(v, v + step_y)
+            for u in range(0, ask.size[0], step_x):
+                columns = slice(u, u + step_x)
+                x0, y0 = left[u], upper[v]
+                block = self._pixels(
+                    ask,
+                    np.arange(x0, right[columns][-1] + 1) + round(ask.region.x),
+                    np.arange(y0, lower[rows][-1] + 1) + round(ask.region.y),
+                )
+                block = _between(block, upper[rows] - y0, lower[rows] - y0, weight_y[rows], 0)
+                block = _between(
+                    block, left[columns] - x0, right[columns] - x0, weight_x[columns], 1
+                )
+                out[rows, columns] = cast(block, ask.dtype)
+        return out
+
+    def _pixels(
+        self, ask: Request, columns: NDArray[np.intp], rows: NDArray[np.intp]
+    ) -> NDArray[np.float32]:
+        """Return level-0 pixels in float32, what lies beyond the frame included."""
+        plane = self.planes[0]
+        if ask.frame is None:
+            return np.broadcast_to(
+                np.asarray(ask.outside, np.float32), (len(rows), len(columns), plane.bands)
+            )
+        across, down = _axes(ask, plane, ask.frame)
+        rule = mirrored if ask.outside is None else clamped
+        block = plane.gather(
+            rule(columns, across.low, across.high), rule(rows, down.low, down.high)
+        ).astype(np.float32)
+        if ask.outside is not None:
+            block[:, (columns < across.low) | (columns >= across.high)] = ask.outside
+            block[(rows < down.low) | (rows >= down.high)] = ask.outside
+        return block
+
+    def _plane_for(self, step_x: float, step_y: float) -> Plane:
+        """Return the coarsest plane that is at least as fine as the steps."""
+        step_x, step_y = step_x * (1 + 1e-6), step_y * (1 + 1e-6)
+        planes = self.planes
+        if min(step_x, step_y) >= self.overview_scale:
+            with self._lock:
+                if self._overviews is None:
+                    self._overviews = overviews(planes[-1])
+            planes = self._overviews
+        fine = [plane for plane in planes if plane.scale_x <= step_x and plane.scale_y <= step_y]
+        return fine[-1] if fine else planes[0]
+
+
+def _axes(ask: Request, plane: Plane, frame: Region) -> tuple[Axis, Axis]:
+    """Return the horizontal and the vertical axis of a read in pixels of a plane."""
+    region, sx, sy = ask.region, plane.scale_x, plane.scale_y
+    return (
+        _axis(
+            region.x / sx,
+            region.width / sx,
+            ask.size[0],
+            frame.x / sx,
+            frame.right / sx,
+            plane.width,
+        ),
+        _axis(
+            region.y / sy,
+            region.height / sy,
+            ask.size[1],
+            frame.y / sy,
+            frame.bottom / sy,
+            plane.height,
+        ),
+    )
+
+
+def _axis(start: float, length: float, count: int, begin: float, end: float, side: int) -> Axis:
+    # A level whose size was rounded down ends a little before the image does.
+    low = min(math.floor(begin + _SAME), side - 1)
+    high = max(low + 1, min(math.ceil(end - _SAME), side))
+    return Axis(start, length / count, count, low, high, begin, end)
+
+
+def _resampled(plane: Plane, across: Axis, down: Axis, rule: Rule, exact: bool) -> Pixels:
+    """Average a plane's pixels into the axes' output pixels."""
+    if across.aligned and down.aligned:
+        columns = round(across.start) + np.arange(across.count)
+        rows = round(down.start) + np.arange(down.count)
+        return plane.gather(rule(columns, across.low, across.high), rule(rows, down.low, down.high))
+    limits = (across.low, down.low, across.high, down.high)
+    (across, cell_x), (down, cell_y) = across.in_cells(), down.in_cells()
+    columns, left = across.reach(rule)
+    rows, top = down.reach(rule)
+    block = plane.gather(columns, rows, (cell_x, cell_y), limits, exact)
+    box = (
+        max(0.0, across.start - left),
+        max(0.0, down.start - top),
+        min(float(len(columns)), across.stop - left),
+        min(float(len(rows)), down.stop - top),
+    )
+    return resize(block, box, (across.count, down.count), plane.nodata, exact)
+
+
+def _blank(ask: Request, bands: int) -> Pixels:
+    """Return a result that is all border."""
+    # With nothing to mirror, a mirror shows zeros.
+    values = np.asarray(ask.outside if ask.outside is not None else (0.0,) * bands)
+    canvas = np.empty((ask.size[1], ask.size[0], bands), ask.dtype)
+    canvas[:] = cast(values, ask.dtype)
+    return canvas
+
+
+def _blend(
+    inside: Pixels, share: NDArray[np.float32], ask: Request, nodata: float | None
+) -> Pixels:
+    """Mix what lies inside the frame with what lies beyond, by the share of each pixel."""
+    outside = np.asarray(ask.outside)
+    if nodata is not None or np.isnan(outside).any():
+        mixed = np.where(share >= 0.5, inside, cast(outside, ask.dtype))
+    else:
+        mixed = np.where(share == 1, inside, cast(outside + share * (inside - outside), ask.dtype))
+    return cast(mixed, ask.dtype)
+
+
+def _between(
+    block: NDArray[np.float32],
+    lower: NDArray[np.intp],
+    upper: NDArray[np.intp],
+    weight: NDArray[np.float32],
+    axis: int,
+) -> NDArray[np.float32]:
+    """Interpolate linearly along an axis."""
+    low, high = block.take(lower, axis), block.take(upper, axis)
+    return low + (high - low) * weight.reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))

@@ -1,0 +1,215 @@
+"""Named models: plain functions that put a TNet together, and the dict that names them.
+
+Options are JSON values, because a model file holds them; see :mod:`tnet.bundle`.
+"""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from torch import nn
+
+from tnet.aggregate import FeatureWeighting, Mean
+from tnet.backbones.bagnet import BagNet77
+from tnet.backbones.efficientnet import SCALING, TappedEfficientNet
+from tnet.backbones.generic import TimmBackbone
+from tnet.errors import UsageError
+from tnet.location import ContextLocation, SqueezeLocation, Tap
+from tnet.model import Classifier, Input, TNet
+from tnet.plan import Plan, Step
+from tnet.position import Position
+
+_OFFICIAL: dict[str, Any] = {
+    "rule": "official",
+    "resampling": "official",
+    "outside": "zero",
+    "revisit": True,
+    "positions": "cells",
+}
+
+
+def _input(bands: int) -> Input:
+    """Scale 8-bit pixels to [-1, 1], as the released models do."""
+    return Input(bands=bands, mean=(127.5,) * bands, std=(127.5,) * bands)
+
+
+def default(
+    classes: Sequence[str],
+    bands: int = 3,
+    backbone: str = "resnet18",
+    stride: int = 16,
+    aggregate: Literal["mean", "weighting"] = "mean",
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+) -> TNet:
+    """What the paper says and what works: any timm backbone, free logits, true regions.
+
+    Against ``official_*``: logits are not L2-normalised, so that the policy can commit; views
+    are anti-aliased; children show the image, not zeros, beyond their parent; no region is
+    read twice; positions are the regions' centres, the same for any grid; empty background is
+    left out.
+
+    Args:
+        classes: names.
+        bands: bands of the images.
+        backbone: a timm architecture.
+        stride: of the location module's map, in pixels of the view.
+        aggregate: "mean", or learned "weighting".
+        dropout: before the classifier.
+        drop_path: rate of stochastic depth.
+    """
+    network = TimmBackbone(backbone, bands=bands, stride=stride, drop_path=drop_path)
+    features = network.features
+    if aggregate not in ("mean", "weighting"):
+        raise UsageError(f"aggregate must be 'mean' or 'weighting', got {aggregate!r}")
+    return TNet(
+        network,
+        ContextLocation(network.map_channels, features, width=128),
+        Position(features, max(6, features // 4)),
+        Mean() if aggregate == "mean" else FeatureWeighting(features),
+        Classifier(features, len(classes), dropout),
+        plan=Plan(
+            view=(224, 224),
+            steps=(Step(8, 8, 0.1875, 8), Step(4, 4, 0.375, 2)),
+            background=0.02,
+        ),
+        classes=classes,
+        expects=_input(bands),
+    )
+
+
+def official_fmow(
+    classes: Sequence[str],
+    bands: int = 3,
+    width: float = 1.0,
+    depth: float = 1.0,
+    tap: Literal["lg3x3", "lg5x5"] = "lg3x3",
+    dropout: float = 0.5,
+    drop_path: float = 0.3,
+) -> TNet:
+    """The released fMoW model: EfficientNet-B0, 3x3 candidates of half the side, mean.
+
+    The plan is the second stage's: 896 pixels, three levels, [2, 1] locations.
+
+    Args:
+        classes: names.
+        bands: bands of the images.
+        width: EfficientNet's multiplier of channels; 1.0 is B0.
+        depth: EfficientNet's multiplier of repeats; 1.0 is B0.
+        tap: "lg3x3", or the released alternative "lg5x5" with a 5x5 grid of 0.34375.
+        dropout: before the classifier.
+        drop_path: rate of stochastic depth.
+    """
+    taps = {"lg3x3": ((3, 2), Tap(2, None, 4)), "lg5x5": ((2, 1), Tap(3, None, 5))}
+    if tap not in taps:
+        raise UsageError(f"tap must be 'lg3x3' or 'lg5x5', got {tap!r}")
+    at, cells = taps[tap]
+    network = TappedEfficientNet(at, width=width, depth=depth, bands=bands, drop_path=drop_path)
+    side, patch = (3, 0.5) if tap == "lg3x3" else (5, 0.34375)
+    return TNet(
+        network,
+        SqueezeLocation(network.map_channels, tap=cells, normalise=True),
+        Position(network.features, network.features // 4),
+        Mean(),
+        Classifier(network.features, len(classes), dropout),
+        plan=Plan(
+            view=(224, 224),
+            steps=(Step(side, side, patch, 2), Step(side, side, patch, 1)),
+            **_OFFICIAL,
+        ),
+        classes=classes,
+        expects=_input(bands),
+    )
+
+
+def official_cub(
+    classes: Sequence[str],
+    bands: int = 3,
+    variant: str = "b0",
+    width: float = 1.0,
+    dropout: float = 0.75,
+    drop_path: float = 0.5,
+) -> TNet:
+    """The released CUB and NABirds model: EfficientNet-B0..B7, 5x5 of 0.35, learned weights.
+
+    Args:
+        classes: names.
+        bands: bands of the images.
+        variant: "b0" to "b7".
+        width: a further multiplier of the variant's channels.
+        dropout: before the classifier.
+        drop_path: rate of stochastic depth.
+    """
+    if variant not in SCALING:
+        raise UsageError(f"variant must be one of {', '.join(SCALING)}, got {variant!r}")
+    at, cells = (2, 1), Tap(5, 22, 4)
+    if variant == "b0":
+        at, cells = (3, 0), Tap(2, 12, 2)
+    elif variant in ("b6", "b7"):
+        at = (2, 0)
+    scale, depth = SCALING[variant]
+    network = TappedEfficientNet(
+        at, width=scale * width, depth=depth, bands=bands, drop_path=drop_path
+    )
+    return TNet(
+        network,
+        SqueezeLocation(network.map_channels, tap=cells, normalise=True),
+        Position(network.features, network.features // 4),
+        FeatureWeighting(network.features),
+        Classifier(network.features, len(classes), dropout),
+        plan=Plan(view=(224, 224), steps=(Step(5, 5, 0.35, 3),), **_OFFICIAL),
+        classes=classes,
+        expects=_input(bands),
+    )
+
+
+def official_imagenet(classes: Sequence[str], bands: int = 3, dropout: float = 0.5) -> TNet:
+    """The released ImageNet model: BagNet-77 at 77 pixels, 5x5 of 0.34375, mean.
+
+    Args:
+        classes: names.
+        bands: bands of the images.
+        dropout: of whole channels of the backbone's last map.
+    """
+    network = BagNet77(bands=bands, dropout=dropout)
+    classifier = Classifier(network.features, len(classes))
+    nn.init.xavier_normal_(classifier.linear.weight)
+    return TNet(
+        network,
+        ContextLocation(
+            network.map_channels, network.features, tap=Tap(0, None, 2), normalise=True
+        ),
+        Position(network.features, network.features, form="concat"),
+        Mean(),
+        classifier,
+        plan=Plan(view=(77, 77), steps=(Step(5, 5, 0.34375, 3),), **_OFFICIAL),
+        classes=classes,
+        expects=_input(bands),
+    )
+
+
+RECIPES: dict[str, Callable[..., TNet]] = {
+    "default": default,
+    "official_cub": official_cub,
+    "official_fmow": official_fmow,
+    "official_imagenet": official_imagenet,
+}
+
+
+def build(recipe: str, **options: Any) -> TNet:
+    """Build a model by its recipe's name; what it was built from is kept for its file.
+
+    Raises:
+        UsageError: for an unknown recipe, an unknown option, or a value that does not fit.
+    """
+    if recipe not in RECIPES:
+        raise UsageError(f"there is no recipe {recipe!r}; there are {', '.join(sorted(RECIPES))}")
+    known = inspect.signature(RECIPES[recipe]).parameters
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise UsageError(
+            f"the recipe {recipe!r} has no option {unknown[0]!r}; it has {', '.join(known)}"
+        )
+    model = RECIPES[recipe](**options)
+    model.recipe = (recipe, dict(options))
+    return model

@@ -1,0 +1,208 @@
+"""A walk as a value: what was looked at, how likely that was, and what it was worth.
+
+A record needs neither the model nor the image: reports, viewers and exports are functions of it.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tnet.errors import DataError
+from tnet.geometry import Region
+
+SCHEMA = "tnet.walk/1"
+
+NO_EVIDENCE = "no evidence"
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """One look at one region.
+
+    Attributes:
+        level: 0 for the first look at the whole image.
+        region: in pixels of level 0.
+        parent: index of the glimpse whose grid it was chosen from; None for the first.
+        row, column: its cell in that grid; None for the first.
+        probability: of the cell, among all that could be chosen; 1 for the first.
+        log_prob: log-probability of the draw given the draws before it (Plackett-Luce); their
+            sum is that of the whole ordered sample. 0 for the first.
+        rank: the order of the draw among its siblings, from 0.
+        weight: its share in the aggregated feature; the weights of a walk sum to 1.
+        contributions: what it adds to each class logit.
+    """
+
+    level: int
+    region: Region
+    parent: int | None
+    row: int | None
+    column: int | None
+    probability: float
+    log_prob: float
+    rank: int
+    weight: float
+    contributions: tuple[float, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """Everything about one image's walk.
+
+    Attributes:
+        image: name of the image.
+        width, height: of level 0, in pixels.
+        classes: names, in the order of the logits.
+        logits: float64 (classes,); the bias and all glimpses' contributions add up to it. NaN
+            for an image without evidence.
+        probabilities: float64 (classes,), the softmax of the logits.
+        outcome: "class", or "no evidence" for an image of nothing but background.
+        bias: the classifier's bias, a number a class.
+        glimpses: in the order of the levels; parents come before their children.
+        view: (width, height) at which every region was looked at.
+        spacing, unit, crs, transform: the image's physical frame, if it has one.
+        plan: the plan that was followed, as JSON values.
+        model: name of the model.
+        seconds: wall time of the walk, shared evenly among the images of its batch.
+        notes: what the reader or the walk had to say.
+        features: float32 (glimpses, D), the placed features; not written to JSON.
+    """
+
+    image: str
+    width: int
+    height: int
+    classes: tuple[str, ...]
+    logits: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    outcome: str
+    bias: tuple[float, ...]
+    glimpses: tuple[Glimpse, ...]
+    view: tuple[int, int]
+    spacing: tuple[float, float] | None = None
+    unit: str | None = None
+    crs: str | None = None
+    transform: tuple[float, ...] | None = None
+    plan: dict[str, Any] = field(default_factory=dict)
+    model: str = ""
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+    features: NDArray[np.float32] | None = None
+
+    @property
+    def label(self) -> str | None:
+        """Name of the most probable class; None without evidence."""
+        if self.outcome != "class":
+            return None
+        return self.classes[int(np.argmax(self.probabilities))]
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability of the most probable class; None without evidence."""
+        return None if self.outcome != "class" else float(self.probabilities.max())
+
+    @property
+    def log_prob(self) -> float:
+        """Log-probability of all choices of the walk."""
+        return math.fsum(glimpse.log_prob for glimpse in self.glimpses)
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels the network looked at, in all views together."""
+        return len(self.glimpses) * self.view[0] * self.view[1]
+
+    @property
+    def share(self) -> float:
+        """Pixels looked at, as a fraction of the image's own."""
+        return self.pixels / (self.width * self.height)
+
+    def __eq__(self, other: object) -> bool:
+        """Two walks are equal when their records are; features are not compared."""
+        return isinstance(other, Walk) and self.to_json() == other.to_json()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the walk as JSON-able values, without the features."""
+        record: dict[str, Any] = {"schema": SCHEMA}
+        for item in fields(self):
+            if item.name != "features":
+                record[item.name] = _plain(getattr(self, item.name))
+        record["label"] = self.label
+        record["cost"] = {
+            "glimpses": len(self.glimpses),
+            "pixels": self.pixels,
+            "share": self.share,
+        }
+        return record
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Return the walk as one JSON document (schema ``tnet.walk/1``)."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Walk":
+        """Rebuild a walk from :meth:`to_json`.
+
+        Raises:
+            DataError: if the text is not a walk of a schema that we know.
+        """
+        try:
+            record = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise DataError(f"this is not a walk: not JSON ({error})") from error
+        schema = record.get("schema") if isinstance(record, dict) else None
+        if schema != SCHEMA:
+            raise DataError(
+                f"this is not a walk that this version reads: its schema is {schema!r}, "
+                f"expected {SCHEMA!r}"
+            )
+        try:
+            return cls(**_rebuild(record))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(f"this walk is incomplete or damaged: {error!r}") from error
+
+
+def _plain(value: Any) -> Any:
+    """Turn a field into JSON values; NaN, which JSON does not know, into null."""
+    if isinstance(value, np.ndarray):
+        return [None if math.isnan(v) else float(v) for v in value]
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, Glimpse):
+        return asdict(value)
+    return value
+
+
+def _rebuild(record: dict[str, Any]) -> dict[str, Any]:
+    """Turn JSON values into the fields of a walk."""
+    values = {f.name: record[f.name] for f in fields(Walk) if f.name != "features"}
+    for name in ("logits", "probabilities"):
+        values[name] = np.array(
+            [math.nan if v is None else v for v in values[name]], dtype=np.float64
+        )
+    for name in ("classes", "bias", "view", "spacing", "transform", "notes"):
+        if values[name] is not None:
+            values[name] = tuple(values[name])
+    values["glimpses"] = tuple(
+        Glimpse(
+            **(
+                glimpse
+                | {
+                    "region": Region(**glimpse["region"]),
+                    "contributions": tuple(glimpse["contributions"]),
+                }
+            )
+        )
+        for glimpse in values["glimpses"]
+    )
+    return values
+
+
+def softmax(logits: Sequence[float]) -> NDArray[np.float64]:
+    """Return probabilities, float64, of a row of logits."""
+    shifted = np.exp(np.asarray(logits, dtype=np.float64) - np.max(logits))
+    return shifted / shifted.sum()

@@ -1,0 +1,98 @@
+"""A batch's walks as tensors: what the learning rule works on.
+
+B images, G glimpses of all of them, T glimpses of the longest walk, D features, K classes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tnet.descent import Choice, Visit
+from tnet.model import TNet
+
+
+@dataclass
+class Trace:
+    """A batch's walks as tensors, for the learning rule; gradients flow through them.
+
+    Attributes:
+        visits: what was looked at, level by level, image by image within a level.
+        image_G, level_G: int64 (G,), of each visit.
+        look_GD: float (G, D), pooled features before the position module.
+        feature_GD: float (G, D), placed features.
+        log_prob_G: float (G,), of each draw given those before it; 0 for first looks.
+        marginal_G: float (G,), log(p + 1e-10) of each chosen cell; 0 for first looks.
+        choices: what each level chose, with the logits of its parents.
+        logits_BK: float (B, K).
+        weight_G: float (G,), each visit's share of its image's aggregated feature.
+        aggregate_BD: float (B, D), the aggregated features.
+        empty: for each image, whether it is nothing but background.
+    """
+
+    visits: list[Visit]
+    image_G: Tensor
+    level_G: Tensor
+    look_GD: Tensor
+    feature_GD: Tensor
+    log_prob_G: Tensor
+    marginal_G: Tensor
+    choices: list[Choice]
+    logits_BK: Tensor
+    weight_G: Tensor
+    aggregate_BD: Tensor
+    empty: list[bool]
+
+
+def conclude(
+    model: TNet,
+    visits: list[Visit],
+    look_GD: Tensor,
+    choices: list[Choice],
+    empty: list[bool],
+) -> Trace:
+    """Place, aggregate and classify what was seen.
+
+    Args:
+        model: places and classifies.
+        visits: everything that was looked at.
+        look_GD: float (G, D), what the backbone made of it.
+        choices: what each level chose.
+        empty: for each image of the batch, whether it is nothing but background.
+    """
+    device = look_GD.device
+    image_G = torch.tensor([visit.image for visit in visits], device=device)
+    level_G = torch.tensor([visit.level for visit in visits], device=device)
+    position_G3 = torch.tensor([visit.position for visit in visits], device=device)
+    feature_GD = model.place(look_GD, position_G3)
+    rows, there_BT = _bags([visit.image for visit in visits], len(empty), device)
+    padded_GD = torch.cat([feature_GD, feature_GD.new_zeros(1, feature_GD.shape[1])])
+    logits_BK, weight_BT, aggregate_BD = model.classify(padded_GD[rows], there_BT)
+    weight_G = weight_BT.new_zeros(len(visits)).scatter(0, rows[there_BT], weight_BT[there_BT])
+    none = look_GD.new_zeros(len(empty))
+    return Trace(
+        visits=visits,
+        image_G=image_G,
+        level_G=level_G,
+        look_GD=look_GD,
+        feature_GD=feature_GD,
+        log_prob_G=torch.cat([none, *(choice.log_prob for choice in choices)]),
+        marginal_G=torch.cat([none, *(choice.marginal for choice in choices)]),
+        choices=choices,
+        logits_BK=logits_BK,
+        weight_G=weight_G,
+        aggregate_BD=aggregate_BD,
+        empty=empty,
+    )
+
+
+def _bags(images: Sequence[int], count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return for each image its visits' indices (B, T), padded, and which are there (B, T)."""
+    bags: list[list[int]] = [[] for _ in range(count)]
+    for index, image in enumerate(images):
+        bags[image].append(index)
+    longest = max(len(bag) for bag in bags)
+    padding = len(images)
+    rows = torch.tensor([bag + [padding] * (longest - len(bag)) for bag in bags], device=device)
+    return rows, rows != padding

@@ -1,0 +1,245 @@
+"""The walk: level by level over a batch of images of any sizes.
+
+First the regions are chosen, then only those are read; all glimpses of a level, of all images,
+go through the backbone together, in micro-batches of bounded size.
+
+B images, G glimpses of all of them, T glimpses of the longest walk, D features, K classes.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tnet.background import cell_shares
+from tnet.descent import Choice, Memory, Visit, descend, root
+from tnet.errors import DataError, UsageError
+from tnet.geometry import Grid
+from tnet.model import TNet
+from tnet.observe import Level, observe
+from tnet.plan import Plan
+from tnet.pyramid import Pyramid
+from tnet.record import NO_EVIDENCE, Glimpse, Walk, softmax
+from tnet.sampling import Policy
+from tnet.trace import Trace, conclude
+
+Seed = int | Sequence[int] | None
+
+
+def traverse(
+    model: TNet,
+    pyramids: Sequence[Pyramid],
+    plan: Plan | None = None,
+    *,
+    seed: Seed = None,
+    policy: Policy | None = None,
+    micro_batch: int | None = 32,
+) -> Trace:
+    """Walk over a batch of images and classify them; the differentiable form of :func:`walk`.
+
+    Args:
+        model: in training mode each level is one batch for the batch norms, as released.
+        pyramids: the images, of any sizes.
+        plan: None takes the model's own.
+        seed: a number for each image, or one that every image starts from; needed by policies
+            that draw. An image's draws depend on its seed alone, not on its batch.
+        policy: how cells are chosen; None takes the plan's.
+        micro_batch: views in memory and in the backbone at once; None is all of a level.
+
+    Raises:
+        UsageError: if the model, the plan and an image do not fit.
+        DataError: if an image cannot be read.
+    """
+    plan = plan or model.plan
+    policy = policy or plan.policy
+    for pyramid in pyramids:
+        _check(model, pyramid)
+    if policy != "greedy" and seed is None:
+        raise UsageError(f"the policy {policy!r} draws at random and needs a seed")
+    front = [root(pyramid, plan, image) for image, pyramid in enumerate(pyramids)]
+    memory = Memory(
+        roots=[visit.region for visit in front],
+        seen=[[visit.region] for visit in front],
+        generators=_generators(seed, len(pyramids)),
+    )
+    visits: list[Visit] = []
+    looks: list[Tensor] = []
+    choices: list[Choice] = []
+    empty = [False] * len(pyramids)
+    while front:
+        step = plan.step(front[0].level)
+        grid = None if step is None or step.glimpses == 0 else step.grid(plan.rule)
+        size = None if model.training else micro_batch
+        level = observe(model, pyramids, front, grid, plan=plan, micro_batch=size)
+        first = len(visits)
+        visits.extend(front)
+        looks.extend(level.look)
+        if first == 0:
+            empty = _empty(level, front, grid, plan)
+        if grid is None:
+            break
+        choice = descend(
+            front,
+            first,
+            torch.cat(level.logits),
+            level.foregrounds or None,
+            pyramids=pyramids,
+            plan=plan,
+            policy=policy,
+            memory=memory,
+        )
+        choices.append(choice)
+        front = choice.visits
+    return conclude(model, visits, torch.cat(looks), choices, empty)
+
+
+def walk(
+    model: TNet,
+    pyramids: Sequence[Pyramid],
+    plan: Plan | None = None,
+    *,
+    seed: Seed = None,
+    policy: Policy | None = None,
+    micro_batch: int = 32,
+) -> list[Walk]:
+    """Classify images by walking over them, and return one record each.
+
+    Arguments and exceptions are those of :func:`traverse`. The model is used in evaluation
+    mode and left in the mode that it was in.
+    """
+    plan = plan or model.plan
+    if not pyramids:
+        return []
+    started = time.perf_counter()
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            trace = traverse(
+                model, pyramids, plan, seed=seed, policy=policy, micro_batch=micro_batch
+            )
+            contributions = model.contributions(trace.feature_GD, trace.weight_G)
+    finally:
+        model.train(training)
+    seconds = (time.perf_counter() - started) / len(pyramids)
+    tables = _Tables.of(trace, contributions)
+    return [
+        _record(model, pyramid, image, plan, trace, tables, seconds)
+        for image, pyramid in enumerate(pyramids)
+    ]
+
+
+def _check(model: TNet, pyramid: Pyramid) -> None:
+    expects = model.expects
+    if pyramid.bands != expects.bands:
+        raise DataError(
+            f"{pyramid.name}: the image has {pyramid.bands} bands and the model expects "
+            f"{expects.bands}; choose bands with --bands"
+        )
+    if np.dtype(pyramid.dtype) != np.dtype(expects.dtype):
+        raise DataError(
+            f"{pyramid.name}: the image's pixels are {pyramid.dtype} and the model expects "
+            f"{expects.dtype}; map them with --range LOW,HIGH"
+        )
+
+
+def _empty(level: Level, front: Sequence[Visit], grid: Grid | None, plan: Plan) -> list[bool]:
+    """Say of each image whether its first view has no candidate with enough foreground."""
+    if plan.background is None:
+        return [False] * len(front)
+    cells = grid or Grid(1, 1, 1.0)
+    return [
+        not seen.any() or cell_shares(seen, visit.region, cells).max() < plan.background
+        for seen, visit in zip(level.foregrounds, front, strict=True)
+    ]
+
+
+def _generators(seed: Seed, images: int) -> list[torch.Generator | None]:
+    if seed is None:
+        return [None] * images
+    seeds = [seed] * images if isinstance(seed, int) else list(seed)
+    if len(seeds) != images:
+        raise UsageError(f"{images} images need as many seeds, got {len(seeds)}")
+    return [torch.Generator().manual_seed(int(number)) for number in seeds]
+
+
+@dataclass
+class _Tables:
+    """A trace's numbers on the host."""
+
+    logits: NDArray[np.float64]
+    weight: list[float]
+    log_prob: list[float]
+    contributions: list[list[float]]
+    feature: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, trace: Trace, contributions: Tensor) -> "_Tables":
+        return cls(
+            trace.logits_BK.double().cpu().numpy(),
+            trace.weight_G.double().tolist(),
+            trace.log_prob_G.double().tolist(),
+            contributions.double().tolist(),
+            trace.feature_GD.float().cpu().numpy(),
+        )
+
+
+def _record(
+    model: TNet,
+    pyramid: Pyramid,
+    image: int,
+    plan: Plan,
+    trace: Trace,
+    tables: _Tables,
+    seconds: float,
+) -> Walk:
+    """Write one image's walk down."""
+    mine = [g for g, visit in enumerate(trace.visits) if visit.image == image]
+    place = {g: i for i, g in enumerate(mine)}
+    glimpses = []
+    for g in mine:
+        visit = trace.visits[g]
+        glimpses.append(
+            Glimpse(
+                level=visit.level,
+                region=visit.region,
+                parent=None if visit.parent is None else place[visit.parent],
+                row=visit.row,
+                column=visit.column,
+                probability=visit.probability,
+                log_prob=tables.log_prob[g],
+                rank=visit.rank,
+                weight=tables.weight[g],
+                contributions=tuple(tables.contributions[g]),
+            )
+        )
+    logits = tables.logits[image].copy()
+    outcome = "class"
+    if trace.empty[image]:
+        outcome = NO_EVIDENCE
+        logits[:] = np.nan
+    return Walk(
+        image=pyramid.name,
+        width=pyramid.width,
+        height=pyramid.height,
+        classes=model.classes,
+        logits=logits,
+        probabilities=softmax(logits),
+        outcome=outcome,
+        bias=tuple(model.classifier.linear.bias.double().tolist()),
+        glimpses=tuple(glimpses),
+        view=plan.view,
+        spacing=pyramid.spacing,
+        unit=pyramid.unit,
+        crs=pyramid.crs,
+        transform=pyramid.transform,
+        plan=plan.to_dict(),
+        model=(model.recipe or ("", {}))[0],
+        seconds=seconds,
+        notes=tuple(pyramid.notes),
+        features=tables.feature[mine],
+    )
