@@ -64,9 +64,7 @@ def open_array(
     return ArrayPyramid(pixels, facts)
 
 
-def default_background(
-    bands: int, dtype: np.dtype[Any], nodata: float | None
-) -> tuple[float, ...]:
+def default_background(bands: int, dtype: np.dtype[Any], nodata: float | None) -> tuple[float, ...]:
     """Return what lies beyond the border of an image that does not say so itself."""
     if nodata is not None:
         return (float(nodata),) * bands

@@ -1,7 +1,9 @@
 """Where an image lies on the ground: affine transforms and coordinate reference systems."""
 
+import base64
 import math
 import re
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,7 +48,8 @@ def of_geotiff(
     tags: Mapping[str, Any],
 ) -> tuple[str | None, str | None, tuple[float, ...] | None, tuple[str, ...]]:
     """Return CRS, unit, transform and notes from GeoTIFF keys as tifffile names them."""
-    crs, unit, notes = None, None, ()
+    crs, unit = None, None
+    notes: tuple[str, ...] = ()
     for key in ("ProjectedCSTypeGeoKey", "GeographicTypeGeoKey"):
         code = int(tags.get(key, 0))
         if code == _USER_DEFINED and key.startswith("Proj"):
@@ -81,3 +84,43 @@ def _geotiff_transform(tags: Mapping[str, Any]) -> tuple[float, ...] | None:
     if int(tags.get("GTRasterTypeGeoKey", 1)) == 2:  # coordinates of pixel centres
         c, f = c - (a + b) / 2, f - (d + e) / 2
     return float(a), float(b), float(c), float(d), float(e), float(f)
+
+
+def of_zarr(
+    attributes: Mapping[str, Any], grid_mapping: Mapping[str, Any]
+) -> tuple[str | None, tuple[float, ...] | None, float | None]:
+    """Return CRS, transform and nodata from attributes of a zarr group and its CF grid mapping.
+
+    Two conventions are read: ``proj:`` and ``spatial:``, and CF's ``crs_wkt`` and GeoTransform.
+    """
+    crs = attributes.get("proj:code") or attributes.get("proj:wkt2")
+    if crs is None and attributes.get("proj:epsg"):
+        crs = f"EPSG:{attributes['proj:epsg']}"
+    if crs is None:
+        crs = grid_mapping.get("crs_wkt") or grid_mapping.get("spatial_ref")
+    transform = None
+    if "spatial:transform" in attributes:
+        transform = tuple(float(value) for value in attributes["spatial:transform"])
+    elif "GeoTransform" in grid_mapping:
+        numbers = str(grid_mapping["GeoTransform"]).split()
+        transform = from_gdal(tuple(float(value) for value in numbers))
+    nodata = None
+    for key in ("nodata", "_FillValue", "missing_value"):
+        nodata = _number(attributes.get(key))
+        if nodata is not None:
+            break
+    return crs, transform if transform and len(transform) == 6 else None, nodata
+
+
+def _number(value: Any) -> float | None:
+    """Return a number from JSON; xarray writes floats as base64 of eight bytes."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        pass
+    try:
+        return float(struct.unpack("<d", base64.b64decode(value, validate=True))[0])
+    except (TypeError, ValueError, struct.error):
+        return None

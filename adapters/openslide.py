@@ -11,9 +11,6 @@ from tnet.adapters.tiff import is_tiff, largest_tile
 from tnet.errors import DataError, UnsupportedImage
 from tnet.pyramid import Facts, Level, LevelPyramid, level_scales
 
-SUFFIXES = (
-    ".svs", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".svslide", ".bif", ".dcm", ".czi", ".avs",
-)  # fmt: skip
 CACHE_BYTES = 2**26
 TILE_LIMIT = 16384
 
@@ -43,7 +40,7 @@ class OpenSlidePyramid(LevelPyramid):
         if alpha.min() == 255:
             return pixels[..., :3]
         share = alpha.astype(np.float32) / 255
-        blended = pixels[..., :3] * share + np.float32(self.background) * (1 - share)
+        blended = pixels[..., :3] * share + np.asarray(self.background, np.float32) * (1 - share)
         return np.rint(blended).astype(np.uint8)
 
     def close(self) -> None:
@@ -101,12 +98,12 @@ def _facts(path: Path, slide: Any, vendor: str) -> Facts:
             for side in ("width", "height")
         )
         if (width, height) == slide.dimensions:
-            part = size
+            across, down = size
             scales = level_scales((width, height), size)
         else:
-            part = (max(1, int(width / scale)), max(1, int(height / scale)))
+            across, down = max(1, int(width / scale)), max(1, int(height / scale))
             scales = (scale, scale)
-        levels.append(Level(*part, *scales, (tile[0], tile[1])))
+        levels.append(Level(across, down, *scales, (tile[0], tile[1])))
     colour = properties.get("openslide.background-color", "FFFFFF")
     mpp = [properties.get(f"openslide.mpp-{axis}") for axis in "xy"]
     spacing = (float(mpp[0]), float(mpp[1])) if mpp[0] and mpp[1] else None

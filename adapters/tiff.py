@@ -5,7 +5,6 @@ Only the tiles or strips under a read are decoded, and kept in a cache that all 
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,23 +14,17 @@ from numpy.typing import NDArray
 
 from tnet.adapters.array import ArrayPyramid, default_background
 from tnet.adapters.georeference import of_geotiff, spacing_of
+from tnet.adapters.pages import Paint, check_kind, page_of, painting
 from tnet.adapters.segments import CACHE, File, Page
 from tnet.errors import DataError, UnsupportedImage
 from tnet.geometry import Region
 from tnet.pyramid import Facts, Level, LevelPyramid, level_scales
 
 Pixels = NDArray[Any]
-Paint = Callable[[Pixels], Pixels]
 
-STRIP_BYTES = 2**18
-TILE_LIMIT = 2**30  # bytes of a decoded tile or strip
 TURN_LIMIT = 2**28  # bytes of a picture that is turned in memory
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_WHITE_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 2, 3, 6
-_READ_AS_THEY_ARE = (0, 1, 2, 3, 5, 32844, 34892)
-_JPEG_LIKE = (6, 7, 33007, 34712, 34892, 50001)
-_ASSOCIATED, _UNASSOCIATED = 1, 2
 _MICROMETRES_PER_UNIT = {2: 25400.0, 3: 10000.0}  # of ResolutionUnit: inch, centimetre
 _PLAUSIBLE_MPP = (0.05, 20.0)
 _BAND_AXES = "CS"
@@ -122,22 +115,20 @@ def _tiff_file(path: Path) -> Any:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{path} is a damaged or truncated TIFF ({error}); make or download it again"
-    )
+    return DataError(f"{path} is a damaged or truncated TIFF ({error}); make or download it again")
 
 
 def _pyramid(path: Path, tiff: Any) -> tuple[TiffPyramid, int]:
     """Return the pyramid and the orientation that it still has to be turned from."""
     series = tiff.series[0]
     first = series.levels[0].pages[0].keyframe
-    _check_kind(path, first)
+    check_kind(path, first)
     nodata = _nodata(first)
     levels = [_pages_of(path, level, nodata) for level in series.levels]
     kept = [pages for pages in levels if _alike(pages, levels[0])]
     kept.sort(key=lambda pages: -pages[0].width)
     whole = (kept[0][0].width, kept[0][0].height)
-    paint, bands, dtype, notes = _painting(first, sum(page.bands for page in kept[0]))
+    paint, bands, dtype, notes = painting(first, sum(page.bands for page in kept[0]))
     located = tiff.is_geotiff or tiff.is_gdal
     facts = Facts(
         name=str(path),
@@ -154,20 +145,6 @@ def _pyramid(path: Path, tiff: Any) -> tuple[TiffPyramid, int]:
     return TiffPyramid(File(path), kept, paint, _placed(facts, tiff, first)), turn
 
 
-def _check_kind(path: Path, page: Any) -> None:
-    """Refuse what would come out in wrong colours, or not at all."""
-    colours, codec = int(page.photometric), int(page.compression)
-    if colours not in _READ_AS_THEY_ARE and not (colours == _YCBCR and codec in _JPEG_LIKE):
-        raise UnsupportedImage(
-            f"{path} stores colours as {page.photometric.name} with {page.compression.name} "
-            "compression, which is not read; convert it to RGB"
-        )
-    if page.shaped[1] != 1:
-        raise UnsupportedImage(
-            f"{path} holds a volume of {page.shaped[1]} planes; extract the one to classify"
-        )
-
-
 def _pages_of(path: Path, level: Any, nodata: float | None) -> list[Page]:
     """Return the pages that hold the bands of a level; of further axes, the first entry."""
     inner = level.pages[0].keyframe.axes
@@ -176,9 +153,7 @@ def _pages_of(path: Path, level: Any, nodata: float | None) -> list[Page]:
     chosen = np.arange(len(level.pages))
     if len(level.pages) > 1 and int(np.prod(shape)) == len(level.pages):
         grid = chosen.reshape(shape)
-        chosen = grid[
-            tuple(slice(None) if axis in _BAND_AXES else 0 for axis in outer)
-        ].ravel()
+        chosen = grid[tuple(slice(None) if axis in _BAND_AXES else 0 for axis in outer)].ravel()
     else:
         chosen = chosen[:1]
     pages = [level.pages[int(i)] for i in chosen]
@@ -186,73 +161,7 @@ def _pages_of(path: Path, level: Any, nodata: float | None) -> list[Page]:
         raise UnsupportedImage(
             f"{path} is one part of an OME-TIFF of several files; merge them into one"
         )
-    return [_page(path, page, nodata) for page in pages]
-
-
-def _page(path: Path, page: Any, nodata: float | None) -> Page:
-    """Collect what reading a page needs, and check it against the length of the file."""
-    key = page.keyframe
-    planes, _, height, width, samples = key.shaped
-    offsets, counts = tuple(page.dataoffsets), tuple(page.databytecounts)
-    needed = max((o + c for o, c in zip(offsets, counts, strict=True) if c), default=0)
-    length = path.stat().st_size
-    if needed > length:
-        raise DataError(
-            f"{path} is truncated: it needs {needed} bytes and has {length}; copy it again"
-        )
-    stored = np.dtype(key.parent.byteorder + key.dtype.char)
-    # Looked up now: tifffile reads these from the file, which it may have closed later.
-    decoder, tables, header = key.decode, page.jpegtables, page.jpegheader
-
-    def decode(data: bytes, index: int) -> Pixels:
-        return decoder(data, index, jpegtables=tables, jpegheader=header)[0]
-
-    def as_it_is(data: bytes, index: int) -> Pixels:
-        pixels = np.frombuffer(data, stored).reshape(1, -1, width, samples)
-        return pixels.astype(stored.newbyteorder("="), copy=False)
-
-    row = width * samples * stored.itemsize
-    in_one_piece = key.is_final and offsets[0] + row * height * planes == needed
-    if in_one_piece:  # not compressed: cut it into strips of our own
-        rows = min(height, max(1, STRIP_BYTES // row))
-        tops = range(0, height, rows)
-        tile = (width, rows)
-        offsets = tuple(offsets[0] + row * (p * height + y) for p in range(planes) for y in tops)
-        counts = tuple(row * min(rows, height - y) for _ in range(planes) for y in tops)
-    elif key.is_tiled:
-        tile = (key.tilewidth, key.tilelength)
-    else:
-        tile = (width, min(key.rowsperstrip, height))
-    result = Page(
-        width=width,
-        height=height,
-        tile=tile,
-        samples=samples,
-        planes=planes,
-        dtype=stored.newbyteorder("="),
-        offsets=offsets,
-        counts=counts,
-        decode=as_it_is if in_one_piece else decode,
-        empty=nodata or 0,
-    )
-    _check_page(path, result)
-    return result
-
-
-def _check_page(path: Path, page: Page) -> None:
-    """Refuse pages whose index contradicts itself, and tiles too large to decode."""
-    across, down = page.tile
-    if across * down * page.samples * page.dtype.itemsize > TILE_LIMIT:
-        raise UnsupportedImage(
-            f"{path} is compressed in pieces of {across} x {down} pixels, too large to decode at "
-            "once; convert it to a tiled TIFF or zarr pyramid"
-        )
-    tiles = page.grid[0] * page.grid[1] * page.planes
-    if len(page.offsets) != tiles:
-        raise DataError(
-            f"{path} is damaged: it lists {len(page.offsets)} tiles and its size needs {tiles}; "
-            "make or download it again"
-        )
+    return [page_of(path, page, nodata) for page in pages]
 
 
 def _alike(pages: list[Page], first: list[Page]) -> bool:
@@ -266,40 +175,6 @@ def _level(page: Page, whole: tuple[int, int], located: bool) -> Level:
     exact = (whole[0] / size[0], whole[1] / size[1])
     scales = exact if located else level_scales(whole, size)
     return Level(*size, *scales, page.tile)
-
-
-def _painting(
-    page: Any, bands: int
-) -> tuple[Paint | None, int, np.dtype[Any], tuple[str, ...]]:
-    """Return what makes plain pixels of stored ones: function, bands, dtype and notes."""
-    byte, dtype = np.dtype(np.uint8), page.dtype.newbyteorder("=")
-    if page.photometric == _PALETTE:
-        colours = (np.asarray(page.colormap).T >> 8).astype(np.uint8)
-        return partial(_coloured, colours), 3, byte, ()
-    if dtype == np.bool_:
-        white = page.photometric == _WHITE_IS_ZERO
-        return (lambda pixels: (pixels != white).astype(np.uint8) * np.uint8(255)), bands, byte, ()
-    if page.photometric == _WHITE_IS_ZERO and dtype.kind == "u":
-        top = np.asarray(2**page.bitspersample - 1, dtype)
-        return (lambda pixels: top - pixels), bands, dtype, ("white is zero in the file",)
-    alpha = tuple(int(kind) for kind in page.extrasamples)
-    if dtype == byte and alpha in ((_ASSOCIATED,), (_UNASSOCIATED,)) and bands in (2, 4):
-        note = "transparent parts are shown on white"
-        return partial(_on_white, alpha[0] == _ASSOCIATED), bands - 1, byte, (note,)
-    return None, bands, dtype, ()
-
-
-def _coloured(colours: Pixels, pixels: Pixels) -> Pixels:
-    """Look up (height, width, 1) in a palette (n, 3)."""
-    return colours[np.minimum(pixels[..., 0], len(colours) - 1)]
-
-
-def _on_white(premultiplied: bool, pixels: Pixels) -> Pixels:
-    """Lay uint8 with an alpha band, which comes last, on white."""
-    colour, alpha = pixels[..., :-1].astype(np.uint16), pixels[..., -1:].astype(np.uint16)
-    if not premultiplied:
-        colour = (colour * alpha + 127) // 255
-    return np.minimum(colour + (255 - alpha), 255).astype(np.uint8)
 
 
 def _nodata(page: Any) -> float | None:
@@ -383,7 +258,6 @@ def _turned(pyramid: TiffPyramid, orientation: int) -> ArrayPyramid:
     facts = replace(
         pyramid.facts,
         levels=(Level(width, height, 1.0, 1.0, None),),
-        spacing=pyramid.spacing
-        and (pyramid.spacing if orientation < 5 else pyramid.spacing[::-1]),
+        spacing=pyramid.spacing and (pyramid.spacing if orientation < 5 else pyramid.spacing[::-1]),
     )
     return ArrayPyramid(pixels, facts)

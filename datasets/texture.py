@@ -42,7 +42,7 @@ class Textures:
 
 @lru_cache(maxsize=1)
 def textures() -> Textures:
-    """Draw the textures that all slides share; takes about a second, once in a process."""
+    """Draw the textures that all slides share; takes two seconds, once in a process."""
     rng = np.random.default_rng(20220617)
     loose = _stroma(rng, (243, 218, 229), (214, 158, 188), fibre=26)
     gaps = _noise(rng, (60, 60), (400, 160)) > 1.9

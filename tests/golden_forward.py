@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,15 @@ def evaluation(z: Vectors) -> None:
     for level in range(levels):
         _check_level(z, trace, recorder, level)
     _check_views(z, trace, images, plan, model)
-    close = {"rtol": 1e-4, "atol": 2e-4}
     if "features_avg" in z:
-        torch.testing.assert_close(trace.aggregate_BD, _f32(z["features_avg"]), **close)
+        _close(trace.aggregate_BD, z["features_avg"], 1e-4, 2e-4)
     if "feature_weights" in z:
         weights = trace.weight_G.reshape(-1)
         order = torch.argsort(trace.image_G, stable=True)
         torch.testing.assert_close(
             weights[order], _f32(z["feature_weights"]).flatten(), rtol=0, atol=1e-5
         )
-    torch.testing.assert_close(trace.logits_BK, _f32(z["logits"]), **close)
+    _close(trace.logits_BK, z["logits"], 1e-4, 2e-4)
 
 
 def training_step(z: Vectors) -> None:
@@ -99,13 +99,17 @@ def _check_step(z: Vectors, model: TNet, before: dict[str, Tensor]) -> None:
     parameters = dict(model.named_parameters())
     state = model.state_dict()
     golden = {
-        tf_names.ours(k.removeprefix("grad:")): (k, v) for k, v in z.items() if k.startswith("grad:")
+        tf_names.ours(k.removeprefix("grad:")): (k, v)
+        for k, v in z.items()
+        if k.startswith("grad:")
     }
     assert set(golden) == set(parameters)
     for key, (name, value) in golden.items():
         wanted = tf_names.to_torch(name, value, parameters[key])
         assert parameters[key].grad is not None, key
-        torch.testing.assert_close(parameters[key].grad, wanted, rtol=1e-4, atol=5e-5, msg=lambda m, key=key: f"{key}: {m}")
+        torch.testing.assert_close(
+            parameters[key].grad, wanted, rtol=1e-4, atol=5e-5, msg=partial(_named, key)
+        )
         parameters[key].data.copy_(before[key])
         parameters[key].grad = wanted
     # Keras adds epsilon to the uncorrected root: at the first step 1e-7 / sqrt(1 - 0.999).
@@ -114,7 +118,9 @@ def _check_step(z: Vectors, model: TNet, before: dict[str, Tensor]) -> None:
     for name in (k for k in z if k.startswith("after:")):
         key = tf_names.ours(name.removeprefix("after:"))
         wanted = tf_names.to_torch(name, z[name], state[key])
-        torch.testing.assert_close(state[key], wanted, rtol=1e-5, atol=2e-6, msg=lambda m, key=key: f"{key}: {m}")
+        torch.testing.assert_close(
+            state[key], wanted, rtol=1e-5, atol=2e-6, msg=partial(_named, key)
+        )
 
 
 def _whole(z: Vectors) -> Vectors:
@@ -132,6 +138,10 @@ def _f32(value: Any) -> Tensor:
     return torch.from_numpy(np.array(value, dtype=np.float32))
 
 
+def _named(key: str, message: str) -> str:
+    return f"{key}: {message}"
+
+
 def _close(got: Tensor, value: Any, rtol: float, atol: float) -> None:
     torch.testing.assert_close(got.to(torch.float32), _f32(value), rtol=rtol, atol=atol)
 
@@ -146,9 +156,7 @@ def _model(z: Vectors) -> TNet:
         model = build("official_imagenet", classes=classes, dropout=0.0)
     elif "cub" in name:
         variant = (re.findall(r"_(b\d)_", name) or ["b0"])[0]
-        model = build(
-            "official_cub", classes=classes, variant=variant, width=width, drop_path=0.0
-        )
+        model = build("official_cub", classes=classes, variant=variant, width=width, drop_path=0.0)
     else:
         cells = z["l1_probs"].shape[1] if "l1_probs" in z else 9
         tap = "lg5x5" if cells == 25 else "lg3x3"
@@ -173,7 +181,9 @@ def _plan(z: Vectors, model: TNet) -> Plan:
 def _counts(z: Vectors) -> list[int]:
     masks = sorted(k for k in z if re.fullmatch(r"l\d+_mask", k))
     if masks:
-        return [int(z[k].reshape(-1, z[k.replace("mask", "probs")].shape[1])[0].sum()) for k in masks]
+        return [
+            int(z[k].reshape(-1, z[k.replace("mask", "probs")].shape[1])[0].sum()) for k in masks
+        ]
     # A training step stores its log-probabilities alone: rows per level.
     rows = [len(z[k]) for k in sorted(z) if k.startswith("logprobs_per_feature_")]
     images = len(z["images_uint8"])
@@ -186,13 +196,12 @@ class _Recorder(nn.Module):
     def __init__(self, inside: nn.Module, z: Vectors) -> None:
         super().__init__()
         self.inside = inside
+        self.tap: Any = inside.tap
         self.maps: list[Tensor] = []
-        self.forced = [
-            _f32(z[k]) for k in sorted(z) if re.fullmatch(r"forced_probs_\d+", k)
-        ]
+        self.forced = [_f32(z[k]) for k in sorted(z) if re.fullmatch(r"forced_probs_\d+", k)]
 
     def forward(self, map_MChw: Tensor, context_MD: Tensor, grid: Grid) -> Tensor:
-        self.maps.append(to_grid(map_MChw, grid, self.inside.tap))
+        self.maps.append(to_grid(map_MChw, grid, self.tap))
         if self.forced:
             return self.forced[len(self.maps) - 1].log()
         return self.inside(map_MChw, context_MD, grid)
@@ -201,7 +210,6 @@ class _Recorder(nn.Module):
 def _check_level(z: Vectors, trace: Trace, recorder: _Recorder, level: int) -> None:
     rows = trace.level_G == level
     name = f"l{level + 1}"
-    close = {"rtol": 1e-4, "atol": 2e-4}
     positions = [v.position for v in trace.visits if v.level == level]
     np.testing.assert_allclose(positions, z[f"{name}_pos_yxs"])
     for key, got in (
@@ -209,17 +217,15 @@ def _check_level(z: Vectors, trace: Trace, recorder: _Recorder, level: int) -> N
         ("posmod_feature", trace.feature_GD[rows]),
     ):
         if f"{name}_{key}" in z:
-            torch.testing.assert_close(got, _f32(z[f"{name}_{key}"]).flatten(1), **close)
+            _close(got.flatten(), z[f"{name}_{key}"].flatten(), 1e-4, 2e-4)
     if f"{name}_loc_features" in z:
         got = recorder.maps[level].permute(0, 2, 3, 1)
-        torch.testing.assert_close(got, _f32(z[f"{name}_loc_features"]), **close)
+        _close(got, z[f"{name}_loc_features"], 1e-4, 2e-4)
     if f"{name}_mask" in z:
         choice = trace.choices[level]
         probability = choice.logits_PN.softmax(1)
         if f"{name}_probs" in z and not recorder.forced:
-            torch.testing.assert_close(
-                probability, _f32(z[f"{name}_probs"]), rtol=1e-4, atol=1e-5
-            )
+            torch.testing.assert_close(probability, _f32(z[f"{name}_probs"]), rtol=1e-4, atol=1e-5)
         mask = np.zeros(probability.shape, dtype=bool)
         place = {parent: row for row, parent in enumerate(choice.parents)}
         for visit in choice.visits:
@@ -228,9 +234,7 @@ def _check_level(z: Vectors, trace: Trace, recorder: _Recorder, level: int) -> N
         np.testing.assert_array_equal(mask, z[f"{name}_mask"].reshape(mask.shape))
 
 
-def _check_views(
-    z: Vectors, trace: Trace, images: list[Any], plan: Plan, model: TNet
-) -> None:
+def _check_views(z: Vectors, trace: Trace, images: list[Any], plan: Plan, model: TNet) -> None:
     """Compare each view's mean, deviation and corners."""
     for level in range(1 + int(trace.level_G.max())):
         key = f"l{level + 1}_view_mean_std_corner"

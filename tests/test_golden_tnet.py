@@ -20,7 +20,7 @@ from shared_data import SHARED, shared_folder
 from torch import Tensor, nn
 
 from tnet.aggregate import FeatureWeighting
-from tnet.descent import Memory, Visit, descend
+from tnet.descent import Journey, Visit, descend
 from tnet.geometry import Grid, Region
 from tnet.location import ContextLocation, SqueezeLocation, Tap, l2_normalised
 from tnet.model import Classifier
@@ -86,7 +86,9 @@ def grid_positions(z: Vectors) -> None:
     for name in grids:
         rows, columns = (int(n) for n in name.split("x"))
         cells = [Grid(rows, columns, 0.5).row_column(i) for i in range(rows * columns)]
-        for got, key in zip(zip(*cells, strict=True), (f"grid_h_{name}", f"grid_w_{name}"), strict=True):
+        for got, key in zip(
+            zip(*cells, strict=True), (f"grid_h_{name}", f"grid_w_{name}"), strict=True
+        ):
             np.testing.assert_array_equal(z[key], np.tile(got, (len(z[key]), 1)))
         if f"walk_{name}_mask_l1to2" in z:
             _walk_positions(z, name, rows, columns)
@@ -133,10 +135,14 @@ def _forced_step(front: list[Visit], mask: NDArray[Any], grid: Grid) -> list[Vis
         0,
         torch.from_numpy(np.where(mask, 5.0, 0.0)),
         None,
-        pyramids=[Blank(1 << 20, 1 << 20)] * images,  # type: ignore[list-item]
-        plan=plan,
-        policy="greedy",
-        memory=Memory([region] * images, [[region] for _ in range(images)], [None] * images),
+        Journey(
+            [Blank(1 << 20, 1 << 20)] * images,  # type: ignore[list-item]
+            plan,
+            "greedy",
+            [region] * images,
+            [[region] for _ in range(images)],
+            [None] * images,
+        ),
     )
     return choice.visits
 
@@ -219,7 +225,7 @@ def resize(z: Vectors) -> None:
     assert cases
     for key in cases:
         wanted = z[key.replace("_in_uint8", "_out")]
-        pixels = z[key].astype(np.float32) / 255 * 2 - 1
+        pixels = (z[key].astype(np.float32) / 255 * 2 - 1).astype(np.float32)
         height, width = wanted.shape
         got = golden_forward.official_view(pixels[:, :, None], (width, height))[:, :, 0]
         np.testing.assert_allclose(got, wanted, atol=5e-6, err_msg=key)
@@ -264,7 +270,11 @@ def position_module(z: Vectors) -> None:
     weight = z["w:linear.kernel"]
     form: Any = "concat" if weight.shape[0] == features.shape[1] + code.shape[1] else "add"
     module = Position(features.shape[1], code.shape[1], form=form)
-    fill(module, variables(z), lambda name: "linear." + {"kernel": "weight", "bias": "bias"}[name.split(".")[1]])
+    fill(
+        module,
+        variables(z),
+        lambda name: "linear." + {"kernel": "weight", "bias": "bias"}[name.split(".")[1]],
+    )
     got = module(features, tensor(z, "pos_yxs"))
     torch.testing.assert_close(got, tensor(z, "out").flatten(1), rtol=1e-4, atol=1e-4)
 
@@ -283,16 +293,18 @@ def feature_weighting(z: Vectors) -> None:
     torch.testing.assert_close(weights, tensor(z, "weights").squeeze(2), rtol=0, atol=2e-6)
     if "grad_seed" in z:
         (out * tensor(z, "grad_seed")).sum().backward()
-        torch.testing.assert_close(
-            features.grad, tensor(z, "grad_features"), rtol=1e-4, atol=1e-5
-        )
+        torch.testing.assert_close(features.grad, tensor(z, "grad_features"), rtol=1e-4, atol=1e-5)
         check_gradients(module, z, _weighting)
 
 
 def classifier(z: Vectors) -> None:
     features, logits = tensor(z, "features"), tensor(z, "logits")
     module = Classifier(features.shape[1], logits.shape[1], dropout=0.5).eval()
-    fill(module, variables(z), lambda name: "linear." + {"kernel": "weight", "bias": "bias"}[name.split(".")[1]])
+    fill(
+        module,
+        variables(z),
+        lambda name: "linear." + {"kernel": "weight", "bias": "bias"}[name.split(".")[1]],
+    )
     torch.testing.assert_close(module(features), logits, rtol=1e-4, atol=1e-5)
 
 

@@ -69,25 +69,30 @@ def ours(name: str) -> str:
     """Return our parameter's name for a variable of a whole released model."""
     module, _, leaf = name.rpartition(".")
     head, _, rest = name.partition(".")
-    if module in _FIXED:
-        return f"{_FIXED[module]}.{_LEAF[leaf]}"
-    block = re.match(r"feature_extraction\.part(\d+)_block(\d+)\.(.+)", module)
-    if block:
-        part, number, inside = int(block[1]) - 2, int(block[2]) - 1, block[3]
-        if inside in _BAGNET:
-            return f"backbone.parts.{part}.{number}.{_BAGNET[inside]}.{_LEAF[leaf]}"
-        table = (_FIRST_BLOCK if part == 0 else _BLOCK) | _SE
-        return f"backbone.blocks.{part}.{number}.{table[inside]}.{_LEAF[leaf]}"
     if head.startswith("location_prediction"):
         return f"location.{location(rest)}"
     if head == "feature_posBurn":
         return f"position.linear.{_LEAF[leaf]}"
+    return f"{_FIXED.get(module) or _block(module) or _head(module)}.{_LEAF[leaf]}"
+
+
+def _block(module: str) -> str | None:
+    block = re.match(r"feature_extraction\.part(\d+)_block(\d+)\.(.+)", module)
+    if not block:
+        return None
+    part, number, inside = int(block[1]) - 2, int(block[2]) - 1, block[3]
+    if inside in _BAGNET:
+        return f"backbone.parts.{part}.{number}.{_BAGNET[inside]}"
+    table = (_FIRST_BLOCK if part == 0 else _BLOCK) | _SE
+    return f"backbone.blocks.{part}.{number}.{table[inside]}"
+
+
+def _head(module: str) -> str:
     for tail, target in WEIGHTING.items():
         if module.endswith(tail):
-            return f"aggregate.{target}.{_LEAF[leaf]}"
-    if module.endswith("linear"):
-        return f"classifier.linear.{_LEAF[leaf]}"
-    raise KeyError(f"no counterpart is known for the variable {name!r}")
+            return f"aggregate.{target}"
+    assert module.endswith("linear"), f"no counterpart is known for {module!r}"
+    return "classifier.linear"
 
 
 def location(name: str) -> str:

@@ -34,7 +34,19 @@ _HOME = {
     "walk": "tnet.traversal",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [
+    "Glimpse",
+    "Grid",
+    "Plan",
+    "Pyramid",
+    "Region",
+    "Step",
+    "TNet",
+    "Walk",
+    "load",
+    "save",
+    "walk",
+]
 __version__ = "0.1.0"
 
 

@@ -71,9 +71,21 @@ class Choice:
 
 
 @dataclass
-class Memory:
-    """What each image of the batch has shown so far, and its source of chance."""
+class Journey:
+    """What stays the same over the levels of a batch's walk, and what each image has shown.
 
+    Attributes:
+        pyramids: the images.
+        plan: the walk's.
+        policy: how cells are chosen.
+        roots: each image's first region.
+        seen: each image's regions so far.
+        generators: each image's source of chance; None where nothing is drawn.
+    """
+
+    pyramids: Sequence[Pyramid]
+    plan: Plan
+    policy: Policy
     roots: list[Region]
     seen: list[list[Region]]
     generators: list[torch.Generator | None]
@@ -96,11 +108,7 @@ def descend(
     first: int,
     logits_PN: Tensor,
     foregrounds: Sequence[NDArray[np.bool_]] | None,
-    *,
-    pyramids: Sequence[Pyramid],
-    plan: Plan,
-    policy: Policy,
-    memory: Memory,
+    journey: Journey,
 ) -> Choice:
     """Choose the next level's regions.
 
@@ -109,11 +117,9 @@ def descend(
         first: index, in the whole trace, of ``front[0]``.
         logits_PN: float (P, N), one row a visit.
         foregrounds: where each view shows something; None does not ask.
-        pyramids: the batch's images.
-        plan: the walk's.
-        policy: how to choose.
-        memory: what was seen; it is added to.
+        journey: the batch's; what is chosen is added to what it has seen.
     """
+    plan = journey.plan
     step = plan.step(front[0].level)
     assert step is not None
     grid = step.grid(plan.rule)
@@ -123,17 +129,18 @@ def descend(
     chances: list[list[float]] = []
     for p, visit in enumerate(front):
         shown = None if foregrounds is None else foregrounds[p]
-        allowed_N = _allowed(visit, shown, grid, pyramids[visit.image], plan, memory)
+        allowed_N = _allowed(visit, shown, grid, journey)
         allowed_PN[p] = torch.from_numpy(allowed_N)
         row_N = host_PN[p].masked_fill(~allowed_PN[p], -math.inf)
         cells: list[int] = []
         if allowed_N.any():
-            cells = choose(scores(row_N, policy, memory.generators[visit.image]), step.glimpses)
+            generator = journey.generators[visit.image]
+            cells = choose(scores(row_N, journey.policy, generator), step.glimpses)
         drawn.append(cells)
         chances.append(row_N.softmax(dim=0)[cells].tolist())
-        memory.seen[visit.image].extend(grid.child(visit.region, cell) for cell in cells)
+        journey.seen[visit.image].extend(grid.child(visit.region, cell) for cell in cells)
     masked_PN = logits_PN.masked_fill(~allowed_PN.to(logits_PN.device), -math.inf)
-    visits, order = _visits(front, first, drawn, chances, grid, plan, memory.roots)
+    visits, order = _visits(front, first, drawn, chances, grid, journey)
     log_prob, marginal = _log_probs(masked_PN, drawn)
     index = torch.tensor(order, dtype=torch.int64, device=log_prob.device)
     choosers = [p for p, cells in enumerate(drawn) if cells]
@@ -150,18 +157,17 @@ def _allowed(
     visit: Visit,
     shown: NDArray[np.bool_] | None,
     grid: Grid,
-    pyramid: Pyramid,
-    plan: Plan,
-    memory: Memory,
+    journey: Journey,
 ) -> NDArray[np.bool_]:
     """Return which candidates of a view may be chosen, bool (N,)."""
+    plan, pyramid = journey.plan, journey.pyramids[visit.image]
     if plan.fine_enough(visit.region, pyramid.mpp):
         return np.zeros(grid.cells, dtype=bool)
     allowed = _inside(visit.region, grid, pyramid)
     if shown is not None and plan.background is not None:
         allowed &= cell_shares(shown, visit.region, grid) >= plan.background
     if not plan.revisit:
-        allowed &= ~_seen(visit.region, grid, memory.seen[visit.image])
+        allowed &= ~_seen(visit.region, grid, journey.seen[visit.image])
     return allowed
 
 
@@ -192,8 +198,7 @@ def _visits(
     drawn: Sequence[Sequence[int]],
     chances: Sequence[Sequence[float]],
     grid: Grid,
-    plan: Plan,
-    roots: Sequence[Region],
+    journey: Journey,
 ) -> tuple[list[Visit], list[int]]:
     """Return the next visits, and where each one's draw stands in the order of all draws."""
     visits, order, start = [], [], 0
@@ -204,10 +209,10 @@ def _visits(
             row, column = grid.row_column(cell)
             region = grid.child(visit.region, cell)
             valid = None
-            if plan.outside == "zero":
+            if journey.plan.outside == "zero":
                 valid = visit.region if visit.valid is None else visit.valid
                 valid = valid.intersection(visit.region) or valid
-            position = _position(visit, (row, column), grid, region, roots[visit.image], plan)
+            position = _position(visit, (row, column), grid, region, journey)
             visits.append(
                 Visit(
                     visit.image,
@@ -233,14 +238,14 @@ def _position(
     cell: tuple[int, int],
     grid: Grid,
     region: Region,
-    top: Region,
-    plan: Plan,
+    journey: Journey,
 ) -> tuple[float, float, float]:
     """Return (y, x, scale) of a child at ``cell`` (row, column) of a visit's grid."""
-    if plan.positions == "cells":
+    if journey.plan.positions == "cells":
         row, column = cell
         y, x, scale = visit.position
         return (y * grid.rows + row, x * grid.columns + column, scale + 1)
+    top = journey.roots[visit.image]
     return (
         100 * (region.y + region.height / 2 - top.y) / top.height,
         100 * (region.x + region.width / 2 - top.x) / top.width,

@@ -78,8 +78,12 @@ class TNet(nn.Module):
         classifier: feature -> logits.
         plan: the walk that this model is made for; another may be given at inference.
         classes: names, in the order of the logits.
-        expects: the pixels that it is made for.
+
+    It expects 8-bit RGB until :meth:`expect` says otherwise.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -91,7 +95,6 @@ class TNet(nn.Module):
         *,
         plan: Plan,
         classes: Sequence[str],
-        expects: Input | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -106,7 +109,7 @@ class TNet(nn.Module):
         # What the model was built from and what it learned from; kept in its file.
         self.recipe: tuple[str, dict[str, Any]] | None = None
         self.training_record: dict[str, Any] = {}
-        self.expect(expects or Input())
+        self.expect(Input())
 
     def expect(self, expects: Input) -> None:
         """Set the pixels that the model is made for, and with them the normalisation."""

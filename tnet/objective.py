@@ -156,9 +156,7 @@ def loss(evidence: Evidence, label_B: Tensor, baseline: Tensor, rule: Rule) -> L
 
     main_ce = rule.main_ce * F.cross_entropy(evidence.logits_BK, label_B)
     glimpse_ce = (1 - rule.main_ce) * _per_image(glimpse_ce_G, below_G, evidence.image_G, images)
-    main_reinforce = (
-        rule.reinforce * rule.main_reinforce * (advantage_B * surprise_B).mean()
-    )
+    main_reinforce = rule.reinforce * rule.main_reinforce * (advantage_B * surprise_B).mean()
     glimpse_reinforce = (
         rule.reinforce
         * (1 - rule.main_reinforce)

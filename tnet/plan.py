@@ -83,7 +83,7 @@ class Plan:
     policy: Policy = "greedy"
 
     def __post_init__(self) -> None:
-        if len(self.view) != 2 or min(self.view) < 1:
+        if min(self.view) < 1:
             raise UsageError(f"plan: view must be two positive sizes, got {self.view}")
         _one_of("rule", self.rule, ("exact", "official"))
         _one_of("resampling", self.resampling, ("antialias", "official"))
@@ -122,14 +122,13 @@ class Plan:
         if self.until == "steps":
             return False
         scale = (region.width / self.view[0], region.height / self.view[1])
-        if self.until == "native":
+        if isinstance(self.until, str):
             return max(scale) <= 1
         if mpp is None:
             raise UsageError(
                 "the plan ends at a number of µm per px, but the image does not say how large "
                 "its pixels are: give --mpp, or a plan that ends at 'native'"
             )
-        assert not isinstance(self.until, str)
         return max(scale[0] * mpp[0], scale[1] * mpp[1]) <= self.until * (1 + 1e-6)
 
     def with_glimpses(self, glimpses: Sequence[int]) -> "Plan":
@@ -161,7 +160,7 @@ class Plan:
         """
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
-            raise UsageError(f"plan: unknown field {sorted(unknown)[0]!r}")
+            raise UsageError(f"plan: unknown field {min(unknown)!r}")
         try:
             steps = tuple(Step(**step) for step in values.get("steps", ()))
             view = tuple(int(side) for side in values.get("view", (224, 224)))

@@ -146,7 +146,8 @@ def overview_factors(base: Plane) -> list[int]:
     factor = 1
     while max(base.width, base.height) > OVERVIEW_SIDE * factor:
         factor *= 2
-    factors, room = [], OVERVIEW_BYTES
+    factors: list[int] = []
+    room = OVERVIEW_BYTES
     while factor > 1:
         pixels = -(-base.width // factor) * -(-base.height // factor)
         room -= pixels * base.bands * base.dtype.itemsize

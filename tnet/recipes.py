@@ -28,9 +28,10 @@ _OFFICIAL: dict[str, Any] = {
 }
 
 
-def _input(bands: int) -> Input:
-    """Scale 8-bit pixels to [-1, 1], as the released models do."""
-    return Input(bands=bands, mean=(127.5,) * bands, std=(127.5,) * bands)
+def _scaled(model: TNet, bands: int) -> TNet:
+    """Let the model scale 8-bit pixels to [-1, 1], as the released ones do."""
+    model.expect(Input(bands=bands, mean=(127.5,) * bands, std=(127.5,) * bands))
+    return model
 
 
 def default(
@@ -62,7 +63,7 @@ def default(
     features = network.features
     if aggregate not in ("mean", "weighting"):
         raise UsageError(f"aggregate must be 'mean' or 'weighting', got {aggregate!r}")
-    return TNet(
+    model = TNet(
         network,
         ContextLocation(network.map_channels, features, width=128),
         Position(features, max(6, features // 4)),
@@ -74,8 +75,8 @@ def default(
             background=0.02,
         ),
         classes=classes,
-        expects=_input(bands),
     )
+    return _scaled(model, bands)
 
 
 def official_fmow(
@@ -106,7 +107,7 @@ def official_fmow(
     at, cells = taps[tap]
     network = TappedEfficientNet(at, width=width, depth=depth, bands=bands, drop_path=drop_path)
     side, patch = (3, 0.5) if tap == "lg3x3" else (5, 0.34375)
-    return TNet(
+    model = TNet(
         network,
         SqueezeLocation(network.map_channels, tap=cells, normalise=True),
         Position(network.features, network.features // 4),
@@ -118,8 +119,8 @@ def official_fmow(
             **_OFFICIAL,
         ),
         classes=classes,
-        expects=_input(bands),
     )
+    return _scaled(model, bands)
 
 
 def official_cub(
@@ -151,7 +152,7 @@ def official_cub(
     network = TappedEfficientNet(
         at, width=scale * width, depth=depth, bands=bands, drop_path=drop_path
     )
-    return TNet(
+    model = TNet(
         network,
         SqueezeLocation(network.map_channels, tap=cells, normalise=True),
         Position(network.features, network.features // 4),
@@ -159,8 +160,8 @@ def official_cub(
         Classifier(network.features, len(classes), dropout),
         plan=Plan(view=(224, 224), steps=(Step(5, 5, 0.35, 3),), **_OFFICIAL),
         classes=classes,
-        expects=_input(bands),
     )
+    return _scaled(model, bands)
 
 
 def official_imagenet(classes: Sequence[str], bands: int = 3, dropout: float = 0.5) -> TNet:
@@ -174,7 +175,7 @@ def official_imagenet(classes: Sequence[str], bands: int = 3, dropout: float = 0
     network = BagNet77(bands=bands, dropout=dropout)
     classifier = Classifier(network.features, len(classes))
     nn.init.xavier_normal_(classifier.linear.weight)
-    return TNet(
+    model = TNet(
         network,
         ContextLocation(
             network.map_channels, network.features, tap=Tap(0, None, 2), normalise=True
@@ -184,8 +185,8 @@ def official_imagenet(classes: Sequence[str], bands: int = 3, dropout: float = 0
         classifier,
         plan=Plan(view=(77, 77), steps=(Step(5, 5, 0.34375, 3),), **_OFFICIAL),
         classes=classes,
-        expects=_input(bands),
     )
+    return _scaled(model, bands)
 
 
 RECIPES: dict[str, Callable[..., TNet]] = {

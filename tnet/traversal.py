@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tnet.background import cell_shares
-from tnet.descent import Choice, Memory, Visit, descend, root
+from tnet.descent import Choice, Journey, Visit, descend, root
 from tnet.errors import DataError, UsageError
 from tnet.geometry import Grid
 from tnet.model import TNet
@@ -61,7 +61,10 @@ def traverse(
     if policy != "greedy" and seed is None:
         raise UsageError(f"the policy {policy!r} draws at random and needs a seed")
     front = [root(pyramid, plan, image) for image, pyramid in enumerate(pyramids)]
-    memory = Memory(
+    journey = Journey(
+        pyramids,
+        plan,
+        policy,
         roots=[visit.region for visit in front],
         seen=[[visit.region] for visit in front],
         generators=_generators(seed, len(pyramids)),
@@ -87,10 +90,7 @@ def traverse(
             first,
             torch.cat(level.logits),
             level.foregrounds or None,
-            pyramids=pyramids,
-            plan=plan,
-            policy=policy,
-            memory=memory,
+            journey,
         )
         choices.append(choice)
         front = choice.visits

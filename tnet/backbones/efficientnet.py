@@ -7,6 +7,7 @@ Source: TNet as released (fMoW, CUB, NABirds).
 """
 
 from functools import partial
+from typing import Any
 
 from timm.layers import DropPath, SelectAdaptivePool2d
 from timm.models._efficientnet_builder import decode_arch_def, round_channels
@@ -62,7 +63,7 @@ class TappedEfficientNet(nn.Module):
     ) -> None:
         super().__init__()
         channels = partial(round_channels, multiplier=width)
-        network = EfficientNet(
+        network: Any = EfficientNet(
             decode_arch_def(_PARTS, depth),
             num_classes=0,
             num_features=channels(1280),
@@ -81,7 +82,7 @@ class TappedEfficientNet(nn.Module):
             )
         self.tap = tap
         self.stem = nn.Sequential(network.conv_stem, network.bn1)
-        self.blocks = network.blocks
+        self.blocks: Any = network.blocks
         self.head = nn.Sequential(network.conv_head, network.bn2)
         self.pool = SelectAdaptivePool2d(pool_type="avg", flatten=True)
         self.features = int(channels(1280))

@@ -1,5 +1,7 @@
 """Any timm model as a backbone: the map at a chosen stride, and the pooled feature."""
 
+from typing import Any
+
 import timm
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,8 @@ class TimmBackbone(nn.Module):
         UsageError: if timm has no such model, or the model has no map at this stride.
     """
 
+    model: Any
+
     def __init__(
         self, name: str, *, bands: int = 3, stride: int = 16, drop_path: float = 0.0
     ) -> None:
@@ -36,16 +40,16 @@ class TimmBackbone(nn.Module):
             raise UsageError(
                 f"timm has no model named {name!r}; `tnet models` lists those that can be built"
             )
-        options = {"drop_path_rate": drop_path} if drop_path else {}
-        self.model = timm.create_model(
+        options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+        model: Any = timm.create_model(
             name, pretrained=False, num_classes=0, in_chans=bands, **options
         )
-        if not hasattr(self.model, "forward_intermediates"):
+        if not hasattr(model, "forward_intermediates"):
             raise UsageError(
                 f"the timm model {name!r} does not give its intermediate maps; "
                 "choose a convolutional one such as 'resnet50' or 'efficientnet_b0'"
             )
-        stages = list(self.model.feature_info)
+        stages = list(model.feature_info)
         fine = [i for i, stage in enumerate(stages) if stage["reduction"] <= stride]
         if not fine:
             finest = min(stage["reduction"] for stage in stages)
@@ -54,7 +58,8 @@ class TimmBackbone(nn.Module):
             )
         self.stage = fine[-1]
         self.map_channels = int(stages[self.stage]["num_chs"])
-        self.features = int(getattr(self.model, "head_hidden_size", self.model.num_features))
+        self.features = int(getattr(model, "head_hidden_size", model.num_features))
+        self.model = model
 
     def forward(self, view_MCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Return the map (M, map_channels, h, w) and the feature (M, features)."""

@@ -1,0 +1,153 @@
+"""Pyramids around pyramids: fewer bands, other values, another pixel size."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tnet.geometry import Region
+from tnet.pyramid import Described, Facts, How, Pyramid
+from tnet.resample import cast
+
+Pixels = NDArray[Any]
+
+
+class View(Described):
+    """A pyramid that reads another one and changes what comes out."""
+
+    def __init__(self, inner: Pyramid, facts: Facts) -> None:
+        super().__init__(facts)
+        self.inner = inner
+
+    def _ask(self, how: How) -> How:
+        """Return the options for the inner pyramid."""
+        return how
+
+    def _change(self, pixels: Pixels, how: How) -> Pixels:
+        """Return what the view shows for pixels (..., bands) of the inner pyramid."""
+        return pixels
+
+    def read(self, region: Region, size: tuple[int, int], **how: Unpack[How]) -> Pixels:
+        """Return ``region`` resampled to ``size``, as ``LevelPyramid.read`` does."""
+        return self._change(self.inner.read(region, size, **self._ask(how)), how)
+
+    def read_many(
+        self, regions: Sequence[Region], size: tuple[int, int], **how: Unpack[How]
+    ) -> Pixels:
+        """Return all ``regions``, read side by side, in order: (n, height, width, bands)."""
+        return self._change(self.inner.read_many(regions, size, **self._ask(how)), how)
+
+    def close(self) -> None:
+        """Close the inner pyramid."""
+        self.inner.close()
+
+
+class BandView(View):
+    """Some of the bands, in any order; see ``select_bands``."""
+
+    def __init__(self, inner: Pyramid, facts: Facts, chosen: tuple[int, ...]) -> None:
+        super().__init__(inner, facts)
+        self._chosen = list(chosen)
+
+    def _change(self, pixels: Pixels, how: How) -> Pixels:
+        return np.ascontiguousarray(pixels[..., self._chosen])
+
+
+class ScaledView(View):
+    """Values as bytes; see ``rescale``."""
+
+    def __init__(self, inner: Pyramid, facts: Facts, low: float, high: float) -> None:
+        super().__init__(inner, facts)
+        self._low = low
+        self._step = (high - low) / 255
+
+    def _ask(self, how: How) -> How:
+        asked = How(**how)
+        asked["dtype"] = np.float32
+        fill = how.get("fill")
+        if fill is not None:  # it is meant in the values that the view shows
+            asked["fill"] = self._low + fill * self._step
+        return asked
+
+    def _change(self, pixels: Pixels, how: How) -> Pixels:
+        shown = to_bytes(pixels, self._low, self._step)
+        dtype = how.get("dtype")
+        return cast(shown, self.dtype if dtype is None else np.dtype(dtype))
+
+
+def select_bands(pyramid: Pyramid, bands: Sequence[int]) -> Pyramid:
+    """Return a pyramid that shows some bands, counted from 0, in the order given.
+
+    Raises:
+        ValueError: if there is no such band, or none is named.
+    """
+    chosen = tuple(int(band) for band in bands)
+    if not chosen or not all(0 <= band < pyramid.bands for band in chosen):
+        raise ValueError(
+            f"bands must be between 0 and {pyramid.bands - 1} for {pyramid.name}, got {bands}"
+        )
+    facts = replace(
+        facts_of(pyramid),
+        bands=len(chosen),
+        background=tuple(pyramid.background[band] for band in chosen),
+    )
+    return BandView(pyramid, facts, chosen)
+
+
+def rescale(pyramid: Pyramid, low: float, high: float) -> Pyramid:
+    """Return a pyramid of bytes: ``low`` becomes 0, ``high`` 255, linear between, clipped.
+
+    Missing pixels show the background: nodata through the same scale, and black for NaN. Zeros
+    beyond the border (``border="zero"``) are zeros of the image, before scaling.
+
+    Raises:
+        ValueError: if ``high`` is not above ``low``.
+    """
+    if not high > low:
+        raise ValueError(f"high must be above low, got {low} and {high}")
+    background = to_bytes(np.asarray(pyramid.background, np.float32), low, (high - low) / 255)
+    facts = replace(
+        facts_of(pyramid),
+        dtype=np.dtype(np.uint8),
+        background=tuple(float(value) for value in np.rint(background)),
+        nodata=None,
+    )
+    return ScaledView(pyramid, facts, low, high)
+
+
+def with_spacing(pyramid: Pyramid, mpp: float | tuple[float, float]) -> Pyramid:
+    """Return a pyramid whose pixels are ``mpp`` micrometres a side, whatever the file says.
+
+    Raises:
+        ValueError: if the size is not positive.
+    """
+    x, y = (mpp, mpp) if isinstance(mpp, int | float) else mpp
+    if not (x > 0 and y > 0):
+        raise ValueError(f"a pixel's size must be above 0 µm, got {mpp}")
+    return View(pyramid, replace(facts_of(pyramid), spacing=(float(x), float(y)), unit="µm"))
+
+
+def facts_of(pyramid: Pyramid) -> Facts:
+    """Return what a pyramid says of itself."""
+    return Facts(
+        name=pyramid.name,
+        format=pyramid.format,
+        levels=pyramid.levels,
+        bands=pyramid.bands,
+        dtype=pyramid.dtype,
+        background=pyramid.background,
+        spacing=pyramid.spacing,
+        unit=pyramid.unit,
+        crs=pyramid.crs,
+        transform=pyramid.transform,
+        nodata=pyramid.nodata,
+        notes=pyramid.notes,
+    )
+
+
+def to_bytes(values: Pixels, low: float, step: float) -> Pixels:
+    """Scale float32 values linearly into 0 to 255, unrounded; NaN becomes 0."""
+    scaled = np.clip((values - np.float32(low)) / np.float32(step), 0, 255)
+    return np.nan_to_num(scaled, copy=False, nan=0.0)

@@ -1,0 +1,217 @@
+"""The model file: one ``.safetensors`` with the weights and all else that classifying needs.
+
+Its header holds the recipe and its options, plan, classes, expected pixels and where the model
+comes from, as JSON under the key ``tnet``. Nothing in a file is ever executed: a recipe is looked
+up by name, and its options are plain values that the recipe checks.
+"""
+
+import json
+import os
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tnet import __version__
+from tnet.errors import ModelFileError, TNetError, UsageError
+from tnet.model import Input, TNet
+from tnet.plan import Plan
+from tnet.recipes import build
+
+FORMAT = 1
+_SUFFIX = ".safetensors"
+_LARGEST_HEADER = 32 * 2**20
+
+
+def shipped() -> dict[str, Path]:
+    """Return the models that come with the package: name -> file."""
+    folder = Path(str(resources.files("tnet"))) / "models"
+    return {path.name.removesuffix(_SUFFIX): path for path in sorted(folder.glob("*" + _SUFFIX))}
+
+
+def save(
+    model: TNet,
+    path: str | Path,
+    *,
+    training: dict[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> Path:
+    """Write a model to a file, beside it first and then renamed, so that none is half-written.
+
+    Args:
+        model: built by :func:`tnet.recipes.build`, so that it can be built again.
+        path: where to; must end in ``.safetensors``.
+        training: what it learned from, as JSON values: the hash of the training data, the
+            command, seeds and scores. None keeps what the model carries.
+        dtype: store the weights in this type (float16 halves the file); None keeps theirs.
+
+    Raises:
+        UsageError: if the model was not built by a recipe, or the path has another ending.
+    """
+    path = Path(path)
+    if path.suffix != _SUFFIX:
+        raise UsageError(f"{path}: a model file ends in {_SUFFIX}")
+    if model.recipe is None:
+        raise UsageError("only a model that was built by a recipe can be saved: tnet.recipes.build")
+    recipe, options = model.recipe
+    header = {
+        "format": FORMAT,
+        "version": __version__,
+        "recipe": recipe,
+        "options": options,
+        "plan": model.plan.to_dict(),
+        "classes": list(model.classes),
+        "expects": asdict(model.expects),
+        "training": training if training is not None else model.training_record,
+    }
+    tensors = {}
+    for name, tensor in model.state_dict().items():
+        kept = tensor.detach().cpu().contiguous()
+        tensors[name] = kept.to(dtype) if dtype and kept.is_floating_point() else kept
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        text = json.dumps(header, allow_nan=False)
+        save_file(tensors, partial, metadata={"format": "pt", "tnet": text})
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def load(model: str | Path, *, device: str | torch.device = "cpu") -> TNet:
+    """Return a model that is ready to classify.
+
+    Args:
+        model: name of a shipped model (see :func:`shipped`), or a file.
+        device: where to put it.
+
+    Raises:
+        ModelFileError: if the file is missing, damaged, foreign, of a later format, or holds
+            weights that do not fit its recipe.
+    """
+    path = _find(model)
+    header = read_header(path)
+    built = _rebuild(header, path)
+    _fill(built, path)
+    return built.to(device).eval()
+
+
+def read_header(path: str | Path) -> dict[str, Any]:
+    """Return what a model file says of itself, without its weights.
+
+    Raises:
+        ModelFileError: as :func:`load`.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+        if length > _LARGEST_HEADER:
+            raise ModelFileError(_foreign(path))
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise ModelFileError(_foreign(path)) from error
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if "tnet" not in metadata:
+        raise ModelFileError(
+            f"{path}: is a safetensors file but not a TNet model; its header has no 'tnet'"
+        )
+    try:
+        header = json.loads(metadata["tnet"])
+        number = int(header["format"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelFileError(f"{path}: the model's header is damaged ({error!r})") from error
+    if number > FORMAT:
+        raise ModelFileError(
+            f"{path}: is of model format {number} and this version reads up to {FORMAT}; "
+            f"it was made by TNet {header.get('version')}, so upgrade: pip install -U tnet"
+        )
+    return dict(header)
+
+
+def _find(model: str | Path) -> Path:
+    path = Path(model)
+    known = shipped()
+    if str(model) in known and not path.is_file():
+        return known[str(model)]
+    if path.is_dir():
+        raise ModelFileError(f"{path}: is a folder; name the {_SUFFIX} file in it")
+    if not path.exists():
+        raise ModelFileError(
+            f"{path}: there is no such model file; models that come with TNet: "
+            f"{', '.join(known) or 'none'}"
+        )
+    return path
+
+
+def _foreign(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start[:2] == b"PK" or start[:1] == b"\x80":
+        return (
+            f"{path}: is a pickled PyTorch file, which could run code when loaded and is never "
+            "opened; save the model with tnet.save"
+        )
+    return f"{path}: is not a TNet model file, or is truncated; copy it again or name another"
+
+
+def _rebuild(header: dict[str, Any], path: Path) -> TNet:
+    """Build the model that a header describes, without its weights."""
+    try:
+        options = dict(header["options"])
+        model = build(str(header["recipe"]), **options)
+        model.plan = Plan.from_dict(header["plan"])
+        expects = header["expects"]
+        model.expect(
+            Input(
+                bands=int(expects["bands"]),
+                dtype=str(expects["dtype"]),
+                mean=tuple(float(v) for v in expects["mean"]),
+                std=tuple(float(v) for v in expects["std"]),
+                mpp=None if expects["mpp"] is None else float(expects["mpp"]),
+            )
+        )
+        classes = tuple(str(name) for name in header["classes"])
+        if len(classes) != model.classifier.linear.out_features:
+            raise UsageError(f"it names {len(classes)} classes")
+        model.classes = classes
+        model.training_record = dict(header["training"])
+    except TNetError as error:
+        raise ModelFileError(f"{path}: cannot be rebuilt: {error}") from error
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise ModelFileError(f"{path}: the model's header is damaged ({error!r})") from error
+    return model
+
+
+def _fill(model: TNet, path: Path) -> None:
+    """Give the model the file's weights, which must fit exactly."""
+    wanted = model.state_dict()
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        wrong = sorted(names.symmetric_difference(wanted))
+        if not wrong:
+            wrong = [n for n in wanted if tuple(file.get_slice(n).get_shape()) != wanted[n].shape]
+        if wrong:
+            raise ModelFileError(
+                f"{path}: the weights do not fit the model that its header describes, "
+                f"beginning with {wrong[0]!r}"
+            )
+        state = {name: _weights(file.get_tensor(name), wanted[name]) for name in wanted}
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise ModelFileError(
+                f"{path}: the weights {name!r} hold NaN or infinity; the training that made "
+                "this file went wrong"
+            )
+    model.load_state_dict(state)
+
+
+def _weights(stored: Tensor, wanted: Tensor) -> Tensor:
+    return stored.to(wanted.dtype)
