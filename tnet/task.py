@@ -100,7 +100,10 @@ class Training(lightning.LightningModule):
             self.model,
             [sample.pyramid for sample in repeated],
             self.plan,
-            seed=[sample.seed * count + i % count for i, sample in enumerate(repeated)],
+            seed=[
+                (sample.seed * 1_000_003 + self.current_epoch) * count + i % count
+                for i, sample in enumerate(repeated)
+            ],
             policy=self.settings.policy,
         )
         label_B = torch.tensor([sample.label for sample in repeated], device=self.device)

@@ -1,0 +1,66 @@
+"""Labelled images as a data set of pyramids: nothing is read until the walk asks for it."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch.utils.data import DataLoader, Dataset
+
+from tnet.adapters import open_pyramid
+from tnet.errors import DataError
+from tnet.pyramid import Pyramid
+from tnet.task import Sample
+
+
+def read_labels(path: Path) -> list[tuple[Path, str]]:
+    """Read a CSV with the columns ``image`` and ``label``; paths are relative to the file.
+
+    Raises:
+        DataError: if the file or a column is missing, or there is no row.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not rows or not {"image", "label"} <= set(rows[0]):
+        raise DataError(f"{path}: needs the columns 'image' and 'label' and at least one row")
+    return [(path.parent / row["image"], row["label"]) for row in rows]
+
+
+class LabelledImages(Dataset[Sample]):
+    """Images and their class indices; each is opened once and stays open.
+
+    Args:
+        rows: (path, label name) of each image.
+        classes: label names, in the order of the logits.
+        seed: with an image's index it seeds the image's draws.
+
+    Raises:
+        DataError: if a label is not among the classes.
+    """
+
+    def __init__(
+        self, rows: Sequence[tuple[Path, str]], classes: Sequence[str], seed: int = 0
+    ) -> None:
+        place = {name: index for index, name in enumerate(classes)}
+        for path, label in rows:
+            if label not in place:
+                raise DataError(f"{path}: has the label {label!r}, not one of {list(classes)}")
+        self.rows = [(path, place[label]) for path, label in rows]
+        self.seed = seed
+        self._open: dict[int, Pyramid] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        path, label = self.rows[index]
+        if index not in self._open:
+            self._open[index] = open_pyramid(path)
+        return Sample(self._open[index], label, self.seed * 1_000_003 + index)
+
+
+def batches(images: LabelledImages, size: int, *, shuffle: bool = False) -> DataLoader[Sample]:
+    """Return a plain loader of lists of samples; pixels are read by the walk's own threads."""
+    return DataLoader(images, batch_size=size, shuffle=shuffle, collate_fn=list)

@@ -1,0 +1,120 @@
+"""Which images a command line means: files, folders, patterns, and lists of them."""
+
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from tnet.errors import UsageError
+
+_ZARR = ".zarr"
+_UNFINISHED = ".partial"
+
+
+def find_images(arguments: Iterable[str]) -> list[Path]:
+    """Return the images that the arguments name, in their order, each path once.
+
+    An argument is a file, a zarr folder (one image), a folder (the images in it, sorted, without
+    those of its subfolders), a glob pattern (likewise), or ``@list.txt``. A file that is named
+    outright is returned whether it exists or not: that it cannot be read is told of it alone.
+
+    Raises:
+        UsageError: if a folder, a pattern or a list holds no image, or a list cannot be read.
+    """
+    found: dict[str, Path] = {}
+    for argument in arguments:
+        named = _listed(argument) if argument.startswith("@") else _expanded(argument)
+        for path in named:
+            found.setdefault(os.path.abspath(path), path)
+    return list(found.values())
+
+
+def output_names(paths: Iterable[Path]) -> list[str]:
+    """Return a name for each image's own files: without folder and known suffix, all different.
+
+    The second image of a name becomes NAME-2, and so on; case is no difference.
+    """
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        stem = _stem(path)
+        name, number = stem, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _stem(path: Path) -> str:
+    from tnet.adapters import SUFFIXES
+
+    name = path.name or path.absolute().name
+    if Path(name).suffix.lower() in SUFFIXES:
+        name = Path(name).stem
+    if name.lower().endswith(".ome"):
+        name = name[: -len(".ome")]
+    return name or "image"
+
+
+def _listed(argument: str) -> list[Path]:
+    """Return what a text file lists, one path a line, relative to the file's folder."""
+    file = Path(argument[1:])
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise UsageError(f"the list {file} cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the list {file} is not a text file in UTF-8") from error
+    entries = [line.strip() for line in lines]
+    named = [
+        path
+        for entry in entries
+        if entry and not entry.startswith("#")
+        for path in _expanded(os.path.join(file.parent, entry))  # noqa: PTH118 - keeps a last "/"
+    ]
+    if not named:
+        raise UsageError(f"the list {file} names no images; write one path a line")
+    return named
+
+
+def _expanded(argument: str) -> list[Path]:
+    from tnet.adapters import is_image
+
+    if not argument.strip("\0"):
+        raise UsageError("the name of an image is empty; name a file, a folder or a pattern")
+    path = Path(argument)
+    if _exists(path):
+        if not path.is_dir() or is_image(path) or path.suffix.lower() == _ZARR:
+            return [path]
+        return _images(path.iterdir(), f"the folder {path}")
+    if glob.has_magic(argument):
+        matches = (Path(match) for match in glob.iglob(argument, recursive=True))
+        return _images(matches, f"the pattern {argument}")
+    return [path]
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or a zero byte: the reader will say so
+        return False
+
+
+def _images(candidates: Iterable[Path], where: str) -> list[Path]:
+    from tnet.adapters import is_image
+
+    try:
+        found = sorted(
+            path
+            for path in candidates
+            if is_image(path)
+            and path.suffix != _UNFINISHED
+            and not any(parent.suffix.lower() == _ZARR for parent in path.parents)
+        )
+    except OSError as error:
+        raise UsageError(f"{where} cannot be read ({error.strerror or error})") from error
+    if not found:
+        raise UsageError(f"{where} holds no images that are read here; name files, or a zarr folder")
+    return found

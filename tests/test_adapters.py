@@ -1,0 +1,638 @@
+"""One contract for all formats: what they read is the truth that was written, wherever we look."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from make_images import (
+    HEIGHT,
+    WIDTH,
+    Pixels,
+    truth,
+    write_geotiff,
+    write_ome_zarr,
+    write_picture,
+    write_tiff,
+    write_tiff_pyramid,
+    write_zarr,
+)
+from PIL import Image
+
+from tnet.adapters import (
+    describe,
+    is_image,
+    open_pyramid,
+    rescale,
+    select_bands,
+    with_spacing,
+)
+from tnet.adapters.array import open_array
+from tnet.errors import DataError, UnsupportedImage
+from tnet.geometry import Region
+from tnet.pyramid import Pyramid
+
+ROOT = Path(__file__).resolve().parents[1]
+WHOLE = Region(0, 0, WIDTH, HEIGHT)
+
+# name, dtype, bands, writer, tolerance (None: exact; JPEG is lossy)
+Case = tuple[str, int, Callable[[Path, Pixels], Path], str | None]
+CASES: dict[str, Case] = {
+    "zarr-v3": ("uint8", 3, lambda d, p: write_zarr(d / "i.zarr", p), None),
+    "zarr-v2": ("uint16", 4, lambda d, p: write_zarr(d / "i.zarr", p, version=2), None),
+    "zarr-sharded": (
+        "int16", 2, lambda d, p: write_zarr(d / "i.zarr", p, shards=True, planar=True), None,
+    ),
+    "zarr-float": ("float32", 1, lambda d, p: write_zarr(d / "i.zarr", p), None),
+    "zarr-many-bands": (
+        "uint16", 13, lambda d, p: write_zarr(d / "i.zarr", p, planar=True), None,
+    ),
+    "ome-zarr-0.5": ("uint8", 3, lambda d, p: write_ome_zarr(d / "i.zarr", p), None),
+    "ome-zarr-0.4": (
+        "uint8", 3, lambda d, p: write_ome_zarr(d / "i.zarr", p, version="0.4"), None,
+    ),
+    "ome-zarr-tczyx": (
+        "uint16", 1, lambda d, p: write_ome_zarr(d / "i.zarr", p, axes="tzcyx"), None,
+    ),
+    "tiff-tiled": (
+        "uint8", 3,
+        lambda d, p: write_tiff(d / "i.tif", p, tile=(64, 64), compression="zlib"), None,
+    ),
+    "tiff-stripped": (
+        "uint8", 3, lambda d, p: write_tiff(d / "i.tif", p, rowsperstrip=7, compression="lzw"),
+        None,
+    ),
+    "tiff-plain": ("uint8", 1, lambda d, p: write_tiff(d / "i.tif", p), None),
+    "tiff-plain-separate": (
+        "uint16", 3, lambda d, p: write_tiff(d / "i.tif", p, planarconfig="separate"), None,
+    ),
+    "tiff-separate": (
+        "int16", 3,
+        lambda d, p: write_tiff(
+            d / "i.tif", p, planarconfig="separate", tile=(64, 96), compression="zstd"
+        ),
+        None,
+    ),
+    "tiff-big-endian": (
+        "uint16", 5, lambda d, p: write_tiff(d / "i.tif", p, byteorder=">", bigtiff=True), None,
+    ),
+    "tiff-predictor": (
+        "float32", 2,
+        lambda d, p: write_tiff(d / "i.tif", p, tile=(64, 64), compression="zlib", predictor=3),
+        None,
+    ),
+    "tiff-jpeg": (
+        "uint8", 3,
+        lambda d, p: write_tiff(
+            d / "i.tif", p, tile=(64, 64), compression="jpeg", compressionargs={"level": 95}
+        ),
+        "lossy",
+    ),
+    "ome-tiff": (
+        "uint8", 3, lambda d, p: write_tiff_pyramid(d / "i.ome.tif", p, ome=True), None,
+    ),
+    "tiff-pyramid": (
+        "uint8", 3, lambda d, p: write_tiff_pyramid(d / "i.tif", p, ome=False, bigtiff=True), None,
+    ),
+    "geotiff": ("uint16", 4, lambda d, p: write_geotiff(d / "i.tif", p, nodata="0"), None),
+    "png": ("uint8", 3, lambda d, p: write_picture(d / "i.png", p), None),
+    "png-grey": ("uint8", 1, lambda d, p: write_picture(d / "i.png", p), None),
+    "png-16": ("uint16", 1, lambda d, p: write_picture(d / "i.png", p), None),
+    "bmp": ("uint8", 3, lambda d, p: write_picture(d / "i.bmp", p), None),
+    "webp": ("uint8", 3, lambda d, p: write_picture(d / "i.webp", p, lossless=True), None),
+    "jpeg": (
+        "uint8", 3, lambda d, p: write_picture(d / "i.jpg", p, quality=97, subsampling=0), "lossy",
+    ),
+    "openslide": (
+        "uint8", 3, lambda d, p: write_tiff_pyramid(d / "i.tif", p, ome=False), None,
+    ),
+}  # fmt: skip
+
+
+class Opened:
+    """A case's file, opened, beside the truth that it was written from."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        dtype, bands, write, tolerance = CASES[name]
+        self.truth = truth(dtype, bands)
+        self.path = write(folder, self.truth)
+        reader: Any = "openslide" if name == "openslide" else None
+        self.image = open_pyramid(self.path, reader=reader)
+        span = float(self.truth.max()) - float(self.truth.min())
+        self.exact = tolerance is None
+        self.span = span
+
+    def check(self, got: Pixels, wanted: Pixels, share: float = 0.0) -> None:
+        """Compare, allowing a share of the range (and more where the file is lossy)."""
+        assert got.shape == wanted.shape
+        if self.exact and share == 0:
+            np.testing.assert_array_equal(got, wanted)
+            return
+        worst = np.abs(got.astype(np.float64) - wanted.astype(np.float64)).max()
+        assert worst <= (share + (0 if self.exact else 0.15)) * self.span + 1
+
+
+@pytest.fixture(scope="module", params=sorted(CASES))
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    return Opened(request.param, tmp_path_factory.mktemp("images"))
+
+
+def test_says_what_it_is(opened: Opened) -> None:
+    image = opened.image
+    assert (image.width, image.height, image.bands) == (WIDTH, HEIGHT, opened.truth.shape[2])
+    assert image.dtype == opened.truth.dtype
+    assert len(image.background) == image.bands
+    assert image.name == str(opened.path)
+    facts = json.loads(json.dumps(describe(image), allow_nan=False))
+    assert facts["width"] == WIDTH
+    assert facts["first_look_bytes"] > 0
+    assert is_image(opened.path)
+
+
+def test_crops_are_exact(opened: Opened) -> None:
+    for x, y, width, height in [(0, 0, WIDTH, HEIGHT), (10, 20, 100, 90), (250, 150, 51, 53)]:
+        got = opened.image.read(Region(x, y, width, height), (width, height))
+        assert got.dtype == opened.truth.dtype
+        opened.check(got, opened.truth[y : y + height, x : x + width])
+
+
+def test_beyond_the_border(opened: Opened) -> None:
+    image, size = opened.image, (WIDTH + 30, HEIGHT + 40)
+    padded = np.empty((size[1], size[0], image.bands), image.dtype)
+    padded[:] = np.asarray(image.background).astype(image.dtype)
+    padded[25 : 25 + HEIGHT, 10 : 10 + WIDTH] = opened.truth
+    opened.check(image.read(Region(-10, -25, *size), size), padded)
+    outside = image.read(Region(WIDTH + 5, 3, 20, 10), (20, 10), border="zero")
+    assert not outside.any()
+
+
+@pytest.mark.parametrize("step", [1.5, 2, 3, 4, 7, 11])
+def test_coarser_reads_are_means(opened: Opened, step: float) -> None:
+    size = (int(200 / step), int(150 / step))
+    region = Region(30, 20, size[0] * step, size[1] * step)
+    got = opened.image.read(region, size)
+    weights = [_shares(start, step, n, side) for start, n, side in
+               [(20, size[1], HEIGHT), (30, size[0], WIDTH)]]  # fmt: skip
+    mean = np.einsum("vy,yxc,ux->vuc", weights[0], opened.truth.astype(np.float64), weights[1])
+    opened.check(got, mean, share=0.05)
+
+
+def _shares(start: float, step: float, count: int, side: int) -> Pixels:
+    """Return the share of each source pixel in each output pixel's area: (count, side)."""
+    edges = start + step * np.arange(count + 1)
+    pixel = np.arange(side)
+    overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return np.clip(overlap, 0, None) / step
+
+
+def test_threads_see_the_same(opened: Opened) -> None:
+    rng = np.random.default_rng(0)
+    regions = [
+        Region(*(float(v) for v in rng.uniform(-50, 250, 2)), *(2 * [float(rng.uniform(10, 300))]))
+        for _ in range(24)
+    ]
+    many = opened.image.read_many(regions, (32, 24))
+    assert many.shape == (24, 24, 32, opened.image.bands)
+    fresh = open_pyramid(
+        opened.path, reader="openslide" if opened.image.format.startswith("OpenSl") else None
+    )
+    with fresh:
+        for region, pixels in zip(regions, many, strict=True):
+            np.testing.assert_array_equal(fresh.read(region, (32, 24)), pixels)
+    assert opened.image.read_many([], (32, 24)).shape == (0, 24, 32, opened.image.bands)
+
+
+def test_what_is_read_may_be_written_to(opened: Opened) -> None:
+    before = opened.image.read(WHOLE, (WIDTH, HEIGHT))
+    kept = before.copy()
+    before[:] = 0
+    np.testing.assert_array_equal(opened.image.read(WHOLE, (WIDTH, HEIGHT)), kept)
+
+
+# --- levels, places and sizes of pixels -------------------------------------------------------
+
+
+def test_ome_zarr_metadata(tmp_path: Path) -> None:
+    image = open_pyramid(write_ome_zarr(tmp_path / "i.zarr", truth()))
+    assert [level.scale_x for level in image.levels] == [1, 2, 4]
+    assert image.mpp == (0.5, 0.5)
+    assert image.unit == "µm"
+    assert image.levels[0].tile == (64, 64)
+
+
+def test_a_level_is_used_as_it_is(tmp_path: Path) -> None:
+    path = write_ome_zarr(tmp_path / "i.zarr", truth())
+    stored = zarr.open_array(path / "s1", mode="r+")
+    stored[...] = 77
+    assert (open_pyramid(path).read(Region(20, 20, 100, 80), (50, 40)) == 77).all()
+
+
+def test_ome_tiff_and_geotiff_metadata(tmp_path: Path) -> None:
+    ome = open_pyramid(write_tiff_pyramid(tmp_path / "i.ome.tif", truth(), ome=True))
+    assert ome.mpp == (0.25, 0.25)
+    assert [level.scale_x for level in ome.levels] == [1, 2, 4]
+    pixels = truth("uint16", 4)
+    scene = open_pyramid(write_geotiff(tmp_path / "g.tif", pixels, nodata="0"))
+    assert scene.format == "GeoTIFF"
+    assert scene.crs == "EPSG:32632"
+    assert scene.transform == (10, 0, 500000, 0, -10, 5000000)
+    assert (scene.spacing, scene.unit, scene.mpp) == ((10, 10), "metre", None)
+    assert scene.background == (0, 0, 0, 0)
+    assert scene.nodata == 0
+    assert scene.levels[1].scale_x == WIDTH / 151
+
+
+def test_resolution_tags(tmp_path: Path) -> None:
+    def written(per_cm: float) -> Pyramid:
+        return open_pyramid(
+            write_tiff(
+                tmp_path / f"{per_cm}.tif", truth(), resolution=(per_cm, per_cm), resolutionunit=3
+            )
+        )
+
+    mpp = written(20000).mpp
+    assert mpp == (0.5, 0.5)
+    assert written(28.35).mpp is None  # 72 dots per inch
+
+
+def test_nodata_is_left_out_of_means(tmp_path: Path) -> None:
+    pixels = np.full((64, 64, 2), 100, np.int16)
+    pixels[:, :31] = -9999
+    image = open_pyramid(write_geotiff(tmp_path / "g.tif", pixels, nodata="-9999"))
+    got = image.read(Region(0, 0, 64, 64), (9, 9))
+    assert set(np.unique(got)) == {-9999, 100}
+    nan = pixels.astype(np.float32)
+    nan[nan == -9999] = np.nan
+    got = open_array(nan).read(Region(0, 0, 64, 64), (4, 4))
+    assert np.isnan(got[:, :2]).all()
+    assert (got[:, 2:] == 100).all()
+
+
+def test_zarr_attributes_of_place(tmp_path: Path) -> None:
+    path = write_zarr(tmp_path / "i.zarr", truth("uint16", 2))
+    zarr.open_array(path, mode="r+").attrs.update(
+        {"proj:code": "EPSG:4326", "spatial:transform": [0.1, 0, 5, 0, -0.1, 50], "nodata": 0}
+    )
+    image = open_pyramid(path)
+    assert (image.crs, image.unit, image.nodata) == ("EPSG:4326", "degree", 0)
+    assert image.spacing == pytest.approx((0.1, 0.1))
+
+
+def test_cf_grid_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "i.zarr"
+    group = zarr.open_group(path, mode="w")
+    group.create_array("data", shape=(40, 50), dtype="f4", chunks=(40, 50))[...] = 3
+    group["data"].attrs.update({"grid_mapping": "spatial_ref", "_FillValue": "AAAAAAAA+H8="})
+    place = group.create_array("spatial_ref", shape=(), dtype="i8")
+    place.attrs.update({"crs_wkt": 'GEOGCS["WGS 84"]', "GeoTransform": "5 0.5 0 50 0 -0.5"})
+    image = open_pyramid(path)
+    assert image.crs == 'GEOGCS["WGS 84"]'
+    assert image.transform == (0.5, 0, 5, 0, -0.5, 50)
+    assert image.nodata is not None
+    assert np.isnan(image.nodata)
+    assert json.loads(json.dumps(describe(image), allow_nan=False))["nodata"] == "nan"
+
+
+def test_sparse_zarr_reads_its_fill_value_and_background(tmp_path: Path) -> None:
+    array = zarr.create_array(
+        tmp_path / "i.zarr", shape=(3, 500, 600), dtype="uint8", chunks=(3, 64, 64), fill_value=240
+    )
+    image = open_pyramid(tmp_path / "i.zarr")
+    assert (image.read(Region(-100, -100, 800, 800), (80, 80)) == 240).all()
+    array.attrs["tnet"] = {"background": [1, 2, 3]}
+    assert open_pyramid(tmp_path / "i.zarr").background == (1, 2, 3)
+
+
+def test_groups_of_arrays(tmp_path: Path) -> None:
+    group = zarr.open_group(tmp_path / "levels.zarr", mode="w")
+    for name, side in (("1", 50), ("0", 100)):
+        group.create_array(name, shape=(side, side), dtype="u1", chunks=(50, 50))[...] = side
+    image = open_pyramid(tmp_path / "levels.zarr")
+    assert [level.scale_x for level in image.levels] == [1, 2]
+    assert image.read(Region(0, 0, 100, 100), (10, 10))[0, 0, 0] == 50
+    wrapped = tmp_path / "wrapped.zarr"
+    zarr.open_group(wrapped, mode="w").attrs["ome"] = {"bioformats2raw.layout": 3}
+    write_ome_zarr(wrapped / "0", truth())
+    assert open_pyramid(wrapped).mpp == (0.5, 0.5)
+
+
+def test_names_of_axes_win(tmp_path: Path) -> None:
+    zarr.create_array(
+        tmp_path / "i.zarr", shape=(4, 30, 3), dtype="u1", chunks=(4, 30, 3),
+        dimension_names=["band", "y", "x"],
+    )  # fmt: skip
+    image = open_pyramid(tmp_path / "i.zarr")
+    assert (image.width, image.height, image.bands) == (3, 30, 4)
+
+
+# --- colours -----------------------------------------------------------------------------------
+
+
+def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
+    pixels = np.zeros((40, 50, 4), np.uint8)
+    pixels[:, :20, 3] = 255
+    Image.fromarray(pixels).save(tmp_path / "i.png")
+    tifffile.imwrite(tmp_path / "i.tif", pixels, photometric="rgb", extrasamples=["unassalpha"])
+    for name in ("i.png", "i.tif"):
+        image = open_pyramid(tmp_path / name)
+        assert image.bands == 3
+        assert image.notes
+        got = image.read(Region(0, 0, 50, 40), (50, 40))
+        assert (got[:, :20] == 0).all()
+        assert (got[:, 20:] == 255).all()
+
+
+def test_palettes_and_bits(tmp_path: Path) -> None:
+    picture = Image.fromarray(truth()).quantize(32)
+    wanted = np.asarray(picture.convert("RGB"))
+    picture.save(tmp_path / "i.png")
+    picture.save(tmp_path / "i.tif")
+    for name in ("i.png", "i.tif"):
+        got = open_pyramid(tmp_path / name).read(WHOLE, (WIDTH, HEIGHT))
+        np.testing.assert_array_equal(got, wanted)
+    bits = truth(bands=1)[..., 0] > 128
+    Image.fromarray(bits).save(tmp_path / "b.png")
+    Image.fromarray(bits).save(tmp_path / "b.tif")
+    tifffile.imwrite(tmp_path / "w.tif", bits, photometric="miniswhite")
+    for name, wanted in (("b.png", bits), ("b.tif", bits), ("w.tif", ~bits)):
+        got = open_pyramid(tmp_path / name).read(WHOLE, (WIDTH, HEIGHT))[..., 0]
+        np.testing.assert_array_equal(got, wanted * np.uint8(255))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    pixels = truth()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "i.png", exif=exif)
+    write_tiff(tmp_path / "i.tif", pixels, extratags=[(274, "H", 1, orientation, True)])
+    with Image.open(tmp_path / "i.png") as picture:
+        from PIL import ImageOps
+
+        wanted = np.asarray(ImageOps.exif_transpose(picture))
+    for name in ("i.png", "i.tif"):
+        image = open_pyramid(tmp_path / name)
+        assert (image.height, image.width) == wanted.shape[:2]
+        got = image.read(Region(0, 0, image.width, image.height), (image.width, image.height))
+        np.testing.assert_array_equal(got, wanted)
+
+
+# --- views -------------------------------------------------------------------------------------
+
+
+def test_bands_can_be_chosen() -> None:
+    pixels = truth("uint16", 5)
+    view = select_bands(open_array(pixels), [4, 0])
+    assert (view.bands, view.dtype) == (2, np.uint16)
+    np.testing.assert_array_equal(view.read(WHOLE, (WIDTH, HEIGHT)), pixels[..., [4, 0]])
+    assert view.read_many([WHOLE, WHOLE], (9, 8)).shape == (2, 8, 9, 2)
+    with pytest.raises(ValueError, match="between 0 and 4"):
+        select_bands(open_array(pixels), [5])
+
+
+def test_values_can_be_rescaled() -> None:
+    pixels = np.array([[[0.0], [50.0], [100.0], [200.0], [np.nan]]], np.float32)
+    view = rescale(open_array(pixels), 0, 100)
+    assert (view.dtype, view.bands) == (np.uint8, 1)
+    got = view.read(Region(0, 0, 5, 1), (5, 1))[0, :, 0]
+    assert got.tolist() == [0, 128, 255, 255, 0]
+    exact = view.read(Region(0, 0, 5, 1), (5, 1), dtype=np.float32)[0, :, 0]
+    assert exact[1] == 127.5
+    beyond = view.read(Region(9, 9, 1, 1), (1, 1), fill=51, dtype=np.float32)
+    assert beyond == pytest.approx(51)
+    with pytest.raises(ValueError, match="above low"):
+        rescale(open_array(pixels), 5, 5)
+
+
+def test_the_size_of_a_pixel_can_be_told(tmp_path: Path) -> None:
+    path = write_picture(tmp_path / "i.png", truth())
+    assert open_pyramid(path).mpp is None
+    assert open_pyramid(path, mpp=0.25).mpp == (0.25, 0.25)
+    assert with_spacing(open_pyramid(path), (0.5, 0.25)).mpp == (0.5, 0.25)
+    with pytest.raises(ValueError, match="above 0"):
+        open_pyramid(path, mpp=0)
+
+
+def test_arrays_and_pyramids_can_be_opened() -> None:
+    image = open_pyramid(truth(bands=1)[..., 0])
+    assert image.bands == 1
+    assert open_pyramid(image) is image
+
+
+# --- what goes wrong ---------------------------------------------------------------------------
+
+
+def _nothing(folder: Path) -> Path:
+    return folder / "missing.svs"
+
+
+def _zero_bytes(folder: Path) -> Path:
+    (folder / "empty.tif").touch()
+    return folder / "empty.tif"
+
+
+def _text(folder: Path) -> Path:
+    (folder / "text.svs").write_text("this is no slide 😐" * 30, encoding="utf-8")
+    return folder / "text.svs"
+
+
+def _folder(folder: Path) -> Path:
+    (folder / "folder").mkdir()
+    return folder / "folder"
+
+
+def _cut(name: str, **how: Any) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        if name.endswith(".tif"):
+            path = write_tiff(folder / name, truth(), **how)
+        else:
+            path = write_picture(folder / name, truth())
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+        return path
+
+    return make
+
+
+def _half_index(folder: Path) -> Path:
+    path = write_tiff_pyramid(folder / "i.tif", truth(), ome=False)
+    with tifffile.TiffFile(path) as tiff:
+        place = tiff.pages[0].offset  # type: ignore[union-attr]
+    path.write_bytes(path.read_bytes()[: place + 20])
+    return path
+
+
+def _tile_count(folder: Path) -> Path:
+    """Claim a width that needs more tiles than are listed."""
+    path = write_tiff(folder / "i.tif", truth(), tile=(64, 64), compression="zlib")
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tiff.pages[0].tags["ImageWidth"].overwrite(4000)  # type: ignore[union-attr]
+    return path
+
+
+def _garbled_tile(folder: Path) -> Path:
+    path = write_tiff(folder / "i.tif", truth(), tile=(64, 64), compression="zlib")
+    with tifffile.TiffFile(path) as tiff:
+        place = tiff.pages[0].dataoffsets[0]  # type: ignore[union-attr]
+    data = bytearray(path.read_bytes())
+    data[place : place + 40] = b"\xff" * 40
+    path.write_bytes(bytes(data))
+    return path
+
+
+def _huge_tile(folder: Path) -> Path:
+    path = write_tiff(folder / "i.tif", truth(), tile=(64, 64), compression="zlib")
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        for tag in ("TileWidth", "TileLength"):
+            tiff.pages[0].tags[tag].overwrite(60000)  # type: ignore[union-attr]
+    return path
+
+
+def _uncommon_colours(folder: Path) -> Path:
+    return write_tiff(folder / "i.tif", truth(), photometric="cielab")
+
+
+def _volume(folder: Path) -> Path:
+    path = folder / "i.zarr"
+    zarr.create_array(path, shape=(2, 3, 40, 50), dtype="u1", chunks=(1, 1, 40, 50))
+    return path
+
+
+def _unknown_codec(folder: Path) -> Path:
+    path = write_zarr(folder / "i.zarr", truth())
+    meta = json.loads((path / "zarr.json").read_text())
+    meta["codecs"].append({"name": "no-such-codec", "configuration": {}})
+    (path / "zarr.json").write_text(json.dumps(meta))
+    return path
+
+
+def _bad_json(folder: Path) -> Path:
+    (folder / "i.zarr").mkdir()
+    (folder / "i.zarr" / "zarr.json").write_text("{")
+    return folder / "i.zarr"
+
+
+def _outside(name: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        write_zarr(folder / "secret.zarr", truth(bands=3))
+        path = write_ome_zarr(folder / "i.zarr", truth())
+        os.symlink(folder / "secret.zarr", path / "link")
+        meta = json.loads((path / "zarr.json").read_text())
+        meta["attributes"]["ome"]["multiscales"][0]["datasets"][0]["path"] = name
+        (path / "zarr.json").write_text(json.dumps(meta))
+        return path
+
+    return make
+
+
+def _twins(folder: Path) -> Path:
+    group = zarr.open_group(folder / "i.zarr", mode="w")
+    for name in ("red", "green"):
+        group.create_array(name, shape=(40, 40), dtype="u1", chunks=(40, 40))
+    return folder / "i.zarr"
+
+
+def _plate(folder: Path) -> Path:
+    zarr.open_group(folder / "i.zarr", mode="w").attrs["ome"] = {"plate": {}}
+    return folder / "i.zarr"
+
+
+def _complex_numbers(folder: Path) -> Path:
+    zarr.create_array(folder / "i.zarr", shape=(40, 50), dtype="complex64", chunks=(40, 50))
+    return folder / "i.zarr"
+
+
+def _damaged_chunk(folder: Path) -> Path:
+    path = write_zarr(folder / "i.zarr", truth())
+    (path / "c" / "0" / "0" / "0").write_bytes(b"no pixels")
+    return path
+
+
+BROKEN: dict[str, tuple[Callable[[Path], Path], str]] = {
+    "missing": (_nothing, "does not exist"),
+    "empty": (_zero_bytes, "is empty"),
+    "text": (_text, "no image that is read"),
+    "folder": (_folder, "without zarr metadata"),
+    "cut-strips": (_cut("i.tif"), r"is truncated: it needs \d+ bytes and has \d+"),
+    "cut-tiles": (_cut("i.tif", tile=(64, 64)), "truncated"),
+    "cut-png": (_cut("i.png"), "damaged"),
+    "cut-jpeg": (_cut("i.jpg"), "damaged"),
+    "cut-index": (_half_index, "truncated"),
+    "tile-count": (_tile_count, "damaged"),
+    "garbled-tile": (_garbled_tile, "cannot be decoded"),
+    "huge-tile": (_huge_tile, "tiles of 60000 pixels"),
+    "colours": (_uncommon_colours, "CIELAB"),
+    "volume": (_volume, "4 axes without names"),
+    "codec": (_unknown_codec, "no-such-codec"),
+    "json": (_bad_json, "cannot be opened as zarr"),
+    "parent": (_outside("../secret.zarr"), "outside of itself"),
+    "absolute": (_outside("/tmp/secret.zarr"), "outside of itself"),
+    "link": (_outside("link"), "outside of itself"),
+    "twins": (_twins, "several arrays of one size"),
+    "plate": (_plate, "plate"),
+    "complex": (_complex_numbers, "complex64"),
+    "chunk": (_damaged_chunk, "damaged or unreadable chunk"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_files_are_named(tmp_path: Path, name: str) -> None:
+    make, reason = BROKEN[name]
+    path = make(tmp_path)
+    with pytest.raises(DataError, match=reason) as caught:
+        image = open_pyramid(path)
+        image.read(Region(0, 0, image.width, image.height), (16, 16))
+    text = str(caught.value)
+    assert str(path) in text
+    assert "\n" not in text
+
+
+def test_a_picture_may_be_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_picture(tmp_path / "i.png", truth())
+    monkeypatch.setattr("tnet.adapters.image.PIXEL_LIMIT", 1000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UnsupportedImage, match="convert it"):
+        open_pyramid(path, reader="image")
+
+
+def test_closed_files_say_so(tmp_path: Path) -> None:
+    image = open_pyramid(write_tiff(tmp_path / "i.tif", truth()))
+    image.close()
+    image.close()
+    with pytest.raises(DataError, match="is closed"):
+        image.read(WHOLE, (10, 10))
+
+
+def test_hidden_and_foreign_files_are_no_images(tmp_path: Path) -> None:
+    for name in (".hidden.png", "notes.txt"):
+        (tmp_path / name).touch()
+        assert not is_image(tmp_path / name)
+    assert not is_image(tmp_path)
+    assert is_image(write_zarr(tmp_path / "plain", truth()))
+
+
+def test_unknown_readers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="reader must be"):
+        open_pyramid(tmp_path, reader="magic")  # type: ignore[arg-type]
+
+
+def test_importing_is_cheap() -> None:
+    heavy = "zarr tensorstore tifffile openslide imagecodecs torch"
+    code = f"import sys, tnet.adapters; print([m for m in {heavy.split()} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_folder_does_not_answer_for_another_package() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import adapters"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert "tnet.adapters" in done.stderr
