@@ -41,9 +41,7 @@ class PillowPyramid(LevelPyramid):
                 upright = ImageOps.exif_transpose(image)
                 pixels = np.asarray(_plain(upright))
         except (OSError, ValueError, SyntaxError) as error:
-            raise DataError(
-                f"{self._path} is damaged ({error}); make or download it again"
-            ) from error
+            raise _damaged(self._path, error) from error
         if pixels.shape[:2] != (self.height, self.width):
             raise DataError(f"{self._path} changed while it was open; open it again")
         return pixels.reshape(self.height, self.width, self.bands).astype(self.dtype, copy=False)
@@ -61,15 +59,20 @@ def open_image(path: Path) -> PillowPyramid:
 
     Raises:
         UnsupportedImage: if Pillow does not know the file, or it is too large to decode whole.
+        DataError: if it is damaged.
     """
+    from PIL import UnidentifiedImageError
+
     try:
         with _open(path) as image:
             mode, (width, height), kind = image.mode, image.size, image.format or "image"
             if image.getexif().get(_ORIENTATION) in (5, 6, 7, 8):
                 width, height = height, width
             clear = mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-    except (OSError, ValueError, SyntaxError) as error:
+    except UnidentifiedImageError as error:
         raise UnsupportedImage(f"Pillow cannot read {path} ({error})") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise _damaged(path, error) from error
     if width * height > PIXEL_LIMIT:
         raise UnsupportedImage(
             f"{path} has {width} x {height} pixels, more than the 2^30 that are decoded at once; "
@@ -90,6 +93,10 @@ def open_image(path: Path) -> PillowPyramid:
             notes=("transparent parts are shown on white",) if clear else (),
         ),
     )
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path} is damaged ({error}); make or download it again")
 
 
 def _open(path: Path) -> Any:

@@ -141,7 +141,7 @@ def layer_of(path: Path, array: Any, axes: tuple[str, ...] | None) -> Layer:
         raise UnsupportedImage(
             f"{path} has {len(shape)} axes without names; an image has two or three"
         )
-    if len(axes) != len(shape) or len(set(axes)) != len(axes) or 0 in shape:
+    if len(axes) != len(shape) or len(set(axes)) != len(axes) or 0 in (*shape, *array.chunks):
         raise UnsupportedImage(f"{path} has the shape {shape} for the axes {', '.join(axes)}")
     return Layer(path, array, axes)
 

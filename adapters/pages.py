@@ -50,7 +50,8 @@ def page_of(path: Path, page: Any, nodata: float | None) -> Page:
         )
     stored = np.dtype(key.parent.byteorder + key.dtype.char)
     # Looked up now: tifffile reads these from the file, which it may have closed later.
-    decoder, tables, header = key.decode, page.jpegtables, page.jpegheader
+    decoder, tables = key.decode, page.jpegtables
+    header = getattr(page, "jpegheader", None)  # only first pages have one
 
     def decode(data: bytes, index: int) -> Pixels:
         return decoder(data, index, jpegtables=tables, jpegheader=header)[0]

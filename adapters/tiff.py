@@ -150,12 +150,13 @@ def _pages_of(path: Path, level: Any, nodata: float | None) -> list[Page]:
     inner = level.pages[0].keyframe.axes
     outer = level.axes[: len(level.axes) - len(inner)]
     shape = level.shape[: len(outer)]
-    chosen = np.arange(len(level.pages))
-    if len(level.pages) > 1 and int(np.prod(shape)) == len(level.pages):
-        grid = chosen.reshape(shape)
-        chosen = grid[tuple(slice(None) if axis in _BAND_AXES else 0 for axis in outer)].ravel()
-    else:
-        chosen = chosen[:1]
+    if int(np.prod(shape)) != len(level.pages):
+        raise UnsupportedImage(
+            f"{path} stores {level.axes} of {level.shape} in {len(level.pages)} pages, which is "
+            "not read; save every plane as a page of its own"
+        )
+    grid = np.arange(len(level.pages)).reshape(shape)
+    chosen = grid[tuple(slice(None) if axis in _BAND_AXES else 0 for axis in outer)].ravel()
     pages = [level.pages[int(i)] for i in chosen]
     if any(page is None or page.parent.filehandle.name != path.name for page in pages):
         raise UnsupportedImage(

@@ -5,7 +5,7 @@ What was never written reads as the array's fill value: sparse images are legal.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class ZarrPyramid(LevelPyramid):
     def __init__(self, layers: Sequence[Layer], facts: Facts) -> None:
         super().__init__(facts)
         self._layers = tuple(layers)
-        self._stores: dict[tuple[int, int], Any] = {}
+        self._stores: dict[tuple[int, int], Callable[[Any], Pixels]] = {}
 
     def _fetch(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         layer = self._layers[level]
@@ -46,7 +46,7 @@ class ZarrPyramid(LevelPyramid):
         where = tuple(window.get(axis, 0) for axis in layer.axes)
         try:
             pixels = self._store(level)(where)
-        except ValueError as error:  # tensorstore's word for damaged and unreadable chunks
+        except Exception as error:  # codecs of foreign data fail in many ways
             raise DataError(
                 f"{layer.path} has a damaged or unreadable chunk ({error}); write it again"
             ) from error
@@ -55,8 +55,8 @@ class ZarrPyramid(LevelPyramid):
             pixels, kept = pixels[..., None], [*kept, "c"]
         return pixels.transpose([kept.index(axis) for axis in "yxc"])
 
-    def _store(self, level: int) -> Any:
-        # A forked process cannot use its parent's tensorstore.
+    def _store(self, level: int) -> Callable[[Any], Pixels]:
+        # A forked process cannot use what its parent has opened.
         key = (os.getpid(), level)
         if key not in self._stores:
             self._stores[key] = _pixels_of(self._layers[level])
@@ -185,27 +185,30 @@ def _grid_mapping(path: Path, layer: Layer, attributes: dict[str, Any]) -> dict[
 
 
 @cache
-def _context(process: int) -> Any:
-    """Return the cache and the threads that all zarr images of a process share."""
+def _context() -> tuple[Any, int]:
+    """Return the cache and the threads that all zarr images share, and whose process they are."""
     import tensorstore
 
-    return tensorstore.Context(
+    context = tensorstore.Context(
         {
             "cache_pool": {"total_bytes_limit": CACHE_BYTES},
             "data_copy_concurrency": {"limit": max(2, os.cpu_count() or 1)},
         }
     )
+    return context, os.getpid()
 
 
-def _pixels_of(layer: Layer) -> Any:
+def _pixels_of(layer: Layer) -> Callable[[Any], Pixels]:
     """Return what reads a window of an array."""
     import tensorstore
 
+    context, owner = _context()
+    if owner != os.getpid():  # tensorstore would abort a process forked from one that used it
+        return lambda where: np.asarray(layer.array[where])
     driver = "zarr3" if layer.array.metadata.zarr_format == 3 else "zarr"
     spec = {"driver": driver, "kvstore": {"driver": "file", "path": str(layer.path.resolve())}}
     try:
-        store = tensorstore.open(spec, read=True, context=_context(os.getpid())).result()
-    except ValueError:
-        # zarr-python knows more codecs, the registered extensions among them.
+        store = tensorstore.open(spec, read=True, context=context).result()
+    except ValueError:  # zarr-python knows more codecs, the registered extensions among them
         return lambda where: np.asarray(layer.array[where])
     return lambda where: store[where].read().result()

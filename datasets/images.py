@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from tnet.adapters import open_pyramid
 from tnet.errors import DataError
+from tnet.geometry import Region
 from tnet.pyramid import Pyramid
 from tnet.task import Sample
 
@@ -35,13 +36,18 @@ class LabelledImages(Dataset[Sample]):
         rows: (path, label name) of each image.
         classes: label names, in the order of the logits.
         seed: with an image's index it seeds the image's draws.
+        boxes: where each image's evidence is, in pixels of level 0; None where nobody knows.
 
     Raises:
         DataError: if a label is not among the classes.
     """
 
     def __init__(
-        self, rows: Sequence[tuple[Path, str]], classes: Sequence[str], seed: int = 0
+        self,
+        rows: Sequence[tuple[Path, str]],
+        classes: Sequence[str],
+        seed: int = 0,
+        boxes: Sequence[tuple[Region, ...]] | None = None,
     ) -> None:
         place = {name: index for index, name in enumerate(classes)}
         for path, label in rows:
@@ -49,6 +55,7 @@ class LabelledImages(Dataset[Sample]):
                 raise DataError(f"{path}: has the label {label!r}, not one of {list(classes)}")
         self.rows = [(path, place[label]) for path, label in rows]
         self.seed = seed
+        self.boxes = boxes or [()] * len(self.rows)
         self._open: dict[int, Pyramid] = {}
 
     def __len__(self) -> int:
@@ -58,7 +65,8 @@ class LabelledImages(Dataset[Sample]):
         path, label = self.rows[index]
         if index not in self._open:
             self._open[index] = open_pyramid(path)
-        return Sample(self._open[index], label, self.seed * 1_000_003 + index)
+        seed = self.seed * 1_000_003 + index
+        return Sample(self._open[index], label, seed, self.boxes[index])
 
 
 def batches(images: LabelledImages, size: int, *, shuffle: bool = False) -> DataLoader[Sample]:

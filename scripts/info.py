@@ -1,6 +1,5 @@
 """What an image file is, and what opening it will cost: ``tnet info slide.svs``."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +12,7 @@ def info(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGE...", help="Files, folders, zarr folders, 'patterns*' or @list.txt."
+            metavar="IMAGE", help="Files, folders, zarr folders, 'patterns*' or @list.txt."
         ),
     ],
     as_json: Annotated[
@@ -26,7 +25,7 @@ def info(
     Exits with 4 if some of the images cannot be read, and with 3 if none can.
     """
     from tnet.scripts.inputs import find_images
-    from tnet.scripts.report import exit_code, print_json, say, shown
+    from tnet.scripts.report import exit_code, print_json, reason, say, shown
 
     reports: list[dict[str, Any]] = []
     failed = 0
@@ -35,7 +34,7 @@ def info(
             facts = _facts(path)
         except Exception as error:
             failed += 1
-            said = _reason(path, error)
+            said = reason(str(path), error)
             say(said)
             reports.append({"name": str(path), "error": said})
             continue
@@ -54,15 +53,7 @@ def _facts(path: Path) -> dict[str, Any]:
     from tnet.adapters import describe, open_pyramid
 
     with open_pyramid(path) as pyramid:
-        facts = describe(pyramid)
-    json.dumps(facts, allow_nan=False)
-    return facts
-
-
-def _reason(path: Path, error: Exception) -> str:
-    from tnet.scripts.report import reason
-
-    return reason(str(path), error)
+        return describe(pyramid)
 
 
 def page(facts: dict[str, Any]) -> str:

@@ -23,9 +23,9 @@ def find_images(arguments: Iterable[str]) -> list[Path]:
     """
     found: dict[str, Path] = {}
     for argument in arguments:
-        named = _listed(argument) if argument.startswith("@") else _expanded(argument)
+        named = _listed(argument) if argument.startswith("@") else _expanded(argument, Path())
         for path in named:
-            found.setdefault(os.path.abspath(path), path)
+            found.setdefault(os.path.normpath(path.absolute()), path)
     return list(found.values())
 
 
@@ -72,33 +72,36 @@ def _listed(argument: str) -> list[Path]:
         path
         for entry in entries
         if entry and not entry.startswith("#")
-        for path in _expanded(os.path.join(file.parent, entry))  # noqa: PTH118 - keeps a last "/"
+        for path in _expanded(entry, file.parent)
     ]
     if not named:
         raise UsageError(f"the list {file} names no images; write one path a line")
     return named
 
 
-def _expanded(argument: str) -> list[Path]:
+def _expanded(argument: str, folder: Path) -> list[Path]:
+    """Return what an argument, relative to a folder, stands for."""
     from tnet.adapters import is_image
 
-    if not argument.strip("\0"):
+    if not argument:
         raise UsageError("the name of an image is empty; name a file, a folder or a pattern")
-    path = Path(argument)
+    path = folder / argument
     if _exists(path):
         if not path.is_dir() or is_image(path) or path.suffix.lower() == _ZARR:
             return [path]
         return _images(path.iterdir(), f"the folder {path}")
     if glob.has_magic(argument):
-        matches = (Path(match) for match in glob.iglob(argument, recursive=True))
-        return _images(matches, f"the pattern {argument}")
+        pattern = f"{glob.escape(str(folder))}/{argument}" if folder.parts else argument
+        matches = map(Path, glob.iglob(pattern, recursive=True))  # noqa: PTH207 - may be absolute
+        whole = (path for path in matches if not any(map(is_image, path.parents)))
+        return _images(whole, f"the pattern {argument}")
     return [path]
 
 
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # too long, or a zero byte: the reader will say so
+    except OSError:  # too long, or forbidden: the reader will say so
         return False
 
 
@@ -106,15 +109,11 @@ def _images(candidates: Iterable[Path], where: str) -> list[Path]:
     from tnet.adapters import is_image
 
     try:
-        found = sorted(
-            path
-            for path in candidates
-            if is_image(path)
-            and path.suffix != _UNFINISHED
-            and not any(parent.suffix.lower() == _ZARR for parent in path.parents)
-        )
+        found = sorted(path for path in candidates if is_image(path) and path.suffix != _UNFINISHED)
     except OSError as error:
         raise UsageError(f"{where} cannot be read ({error.strerror or error})") from error
     if not found:
-        raise UsageError(f"{where} holds no images that are read here; name files, or a zarr folder")
+        raise UsageError(
+            f"{where} holds no images that are read here; name files, or a zarr folder"
+        )
     return found

@@ -37,8 +37,8 @@ def _fitting(pattern: str, names: list[str]) -> list[str]:
     found = fnmatch.filter(names, pattern)
     if not found:
         close = difflib.get_close_matches(pattern.strip("*?"), names, n=3)
-        hint = f"; did you mean {', '.join(close)}" if close else "; try '*net*'"
-        raise UsageError(f"no backbone is called {pattern!r}{hint}?")
+        hint = f"did you mean {', '.join(close)}?" if close else "try '*net*'"
+        raise UsageError(f"no backbone is called {pattern!r}; {hint}")
     return found
 
 

@@ -202,15 +202,19 @@ def print_json(value: object) -> None:
     print(text)
 
 
-def shown(text: str) -> str:
-    """Return text that is safe on a terminal: control characters show as their codes."""
-    encoding = sys.stdout.encoding or "ascii"
-    safe = "".join(
+def clean(text: str) -> str:
+    """Return text that cannot steer a terminal: control characters show as their codes."""
+    return "".join(
         c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
     )
-    return safe.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def shown(text: str) -> str:
+    """Return text that is safe to print to stdout, in characters that it can take."""
+    encoding = sys.stdout.encoding or "ascii"
+    return clean(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def say(sentence: str) -> None:
-    """Print one line to stderr."""
-    print(f"tnet: {shown(sentence.replace(chr(10), ' '))}", file=sys.stderr)
+    """Print one line to stderr, which shows what it cannot encode as codes."""
+    print(f"tnet: {clean(sentence.replace(chr(10), ' '))}", file=sys.stderr)

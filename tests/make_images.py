@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tifffile
@@ -43,8 +43,28 @@ def halves(pixels: Pixels, count: int) -> list[Pixels]:
     return levels
 
 
+def shares(start: float, step: float, count: int, side: int) -> Pixels:
+    """Return the share of each source pixel in each output pixel's extent: (count, side)."""
+    edges = start + step * np.arange(count + 1)
+    pixel = np.arange(side)
+    overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
+    return np.clip(overlap, 0, None) / step
+
+
+def area_means(pixels: Pixels, rows: Pixels, columns: Pixels) -> Pixels:
+    """Return the mean of each output pixel's area, in float64, from its ``shares``."""
+    return np.stack(
+        [rows @ pixels[..., i].astype(np.float64) @ columns.T for i in range(pixels.shape[2])], -1
+    )
+
+
 def write_zarr(
-    path: Path, pixels: Pixels, *, version: int = 3, shards: bool = False, planar: bool = False
+    path: Path,
+    pixels: Pixels,
+    *,
+    version: Literal[2, 3] = 3,
+    shards: bool = False,
+    planar: bool = False,
 ) -> Path:
     """Write one array, (y, x, c), or (c, y, x) if ``planar``."""
     chunks = (64, 64, pixels.shape[2])
@@ -89,7 +109,7 @@ def write_ome_zarr(
         {"name": a, "type": kinds.get(a, "space")} | ({"unit": "micrometer"} if a in "yx" else {})
         for a in axes
     ]
-    image = {"name": "image", "axes": described, "datasets": datasets}
+    image: dict[str, Any] = {"name": "image", "axes": described, "datasets": datasets}
     if version == "0.5":
         group.attrs["ome"] = {"version": "0.5", "multiscales": [image]}
     else:
@@ -109,11 +129,13 @@ def write_tiff(path: Path, pixels: Pixels, **how: Any) -> Path:
     return path
 
 
-def write_tiff_pyramid(path: Path, pixels: Pixels, *, ome: bool, **how: Any) -> Path:
+def write_tiff_pyramid(
+    path: Path, pixels: Pixels, *, ome: bool, bigtiff: bool = False, **how: Any
+) -> Path:
     """Write a tiled pyramid: an OME-TIFF with SubIFDs, or reduced pages one after another."""
     levels = halves(pixels, 2)
     options: dict[str, Any] = {"photometric": "rgb", "tile": (64, 64), "compression": "zlib"} | how
-    with tifffile.TiffWriter(path, ome=ome) as tiff:
+    with tifffile.TiffWriter(path, ome=ome, bigtiff=bigtiff) as tiff:
         if ome:
             place = {
                 "axes": "YXS",
@@ -143,18 +165,25 @@ def write_geotiff(
     if nodata is not None:
         tags.append((42113, "s", 0, nodata, True))
     height, width = pixels.shape[:2]
-    rows = (np.arange(-(-height // 2)) * height / -(-height // 2)).astype(int)
-    columns = (np.arange(-(-width // 2)) * width / -(-width // 2)).astype(int)
+    across, down = -(-width // 2), -(-height // 2)
+    coarse = area_means(
+        pixels, shares(0, height / down, down, height), shares(0, width / across, across, width)
+    )
+    if nodata is not None:  # its means hold none
+        coarse[coarse < pixels[pixels != float(nodata)].min() / 2] = float(nodata)
     options: dict[str, Any] = {
         "tile": (64, 64),
         "photometric": "minisblack",
-        "planarconfig": "contig",
+        "planarconfig": "contig" if pixels.shape[2] > 1 else None,
         "metadata": None,
         "compression": "deflate",
     }
+    coarse = coarse.astype(pixels.dtype)
+    if pixels.shape[2] == 1:
+        pixels, coarse = pixels[..., 0], coarse[..., 0]
     with tifffile.TiffWriter(path) as tiff:
         tiff.write(pixels, extratags=tags, **options)
-        tiff.write(pixels[rows][:, columns], subfiletype=1, **options)
+        tiff.write(coarse, subfiletype=1, **options)
     return path
 
 

@@ -13,7 +13,13 @@ FLOORS = {"tnet": "engine", "adapters": "adapters", "datasets": "datasets", "scr
 LONGEST_FILE = 300
 
 # Add to these only what needs no torch: it is all that a reader of a format may know of us.
-ADAPTERS_MAY_USE = ("tnet.errors", "tnet.geometry", "tnet.pyramid", "tnet.resample")
+ADAPTERS_MAY_USE = (
+    "tnet.errors",
+    "tnet.geometry",
+    "tnet.pyramid",
+    "tnet.record",
+    "tnet.resample",
+)
 NOT_IN_ADAPTERS = ("lightning", "pytorch_lightning", "timm", "torch", "torchvision")
 LIGHTNING = ("lightning", "pytorch_lightning")
 MAY_USE_LIGHTNING = ("tnet.task", "tnet.datasets", "tnet.scripts")

@@ -7,6 +7,7 @@ up by name, and its options are plain values that the recipe checks.
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -18,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tnet import __version__
-from tnet.errors import ModelFileError, TNetError, UsageError
+from tnet.errors import DataError, ModelFileError, TNetError, UsageError
 from tnet.model import Input, TNet
 from tnet.plan import Plan
 from tnet.recipes import build
@@ -51,7 +52,9 @@ def save(
         dtype: store the weights in this type (float16 halves the file); None keeps theirs.
 
     Raises:
-        UsageError: if the model was not built by a recipe, or the path has another ending.
+        UsageError: if the model was not built by a recipe, the path has another ending, or the
+            weights or what it learned from cannot be stored.
+        DataError: if the file cannot be written.
     """
     path = Path(path)
     if path.suffix != _SUFFIX:
@@ -69,18 +72,40 @@ def save(
         "expects": asdict(model.expects),
         "training": training if training is not None else model.training_record,
     }
+    try:
+        text = json.dumps(header, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{path}: what goes with the weights must be JSON: {error}") from error
+    tensors = _stored(model, dtype)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        save_file(tensors, partial, metadata={"format": "pt", "tnet": text})
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path}: cannot be written ({error})") from error
+    finally:
+        # Where the folder is no folder there is nothing to take away either.
+        with suppress(OSError):
+            partial.unlink()
+    return path
+
+
+def _stored(model: TNet, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """Return the weights as the file holds them, all of them finite."""
     tensors = {}
     for name, tensor in model.state_dict().items():
         kept = tensor.detach().cpu().contiguous()
-        tensors[name] = kept.to(dtype) if dtype and kept.is_floating_point() else kept
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        text = json.dumps(header, allow_nan=False)
-        save_file(tensors, partial, metadata={"format": "pt", "tnet": text})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+        if not torch.isfinite(kept).all():
+            raise UsageError(f"the weights {name!r} hold NaN or infinity and are not worth saving")
+        if dtype and kept.is_floating_point():
+            kept = kept.to(dtype)
+            if not torch.isfinite(kept).all():
+                raise UsageError(
+                    f"the weights {name!r} are too large for {str(dtype).removeprefix('torch.')}; "
+                    "save them in another type"
+                )
+        tensors[name] = kept
+    return tensors
 
 
 def load(model: str | Path, *, device: str | torch.device = "cpu") -> TNet:
@@ -126,7 +151,9 @@ def read_header(path: str | Path) -> dict[str, Any]:
     try:
         header = json.loads(metadata["tnet"])
         number = int(header["format"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if number < 1:
+            raise ValueError(f"format {number}")
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ModelFileError(f"{path}: the model's header is damaged ({error!r})") from error
     if number > FORMAT:
         raise ModelFileError(
@@ -166,9 +193,11 @@ def _rebuild(header: dict[str, Any], path: Path) -> TNet:
     """Build the model that a header describes, without its weights."""
     try:
         options = dict(header["options"])
-        model = build(str(header["recipe"]), **options)
+        model = _built(str(header["recipe"]), options, path)
         model.plan = Plan.from_dict(header["plan"])
         expects = header["expects"]
+        if int(expects["bands"]) != model.expects.bands:
+            raise UsageError(f"it expects {expects['bands']} bands and is made for another number")
         model.expect(
             Input(
                 bands=int(expects["bands"]),
@@ -179,31 +208,53 @@ def _rebuild(header: dict[str, Any], path: Path) -> TNet:
             )
         )
         classes = tuple(str(name) for name in header["classes"])
-        if len(classes) != model.classifier.linear.out_features:
-            raise UsageError(f"it names {len(classes)} classes")
+        if len(set(classes)) != model.classifier.linear.out_features:
+            raise UsageError(f"it names {len(set(classes))} different classes")
         model.classes = classes
         model.training_record = dict(header["training"])
+    except ModelFileError:
+        raise
     except TNetError as error:
         raise ModelFileError(f"{path}: cannot be rebuilt: {error}") from error
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RuntimeError) as error:
         raise ModelFileError(f"{path}: the model's header is damaged ({error!r})") from error
     return model
 
 
+def _built(recipe: str, options: dict[str, Any], path: Path) -> TNet:
+    """Build a model, once its shapes alone have shown that the file's weights fit.
+
+    A header can ask for a network of any size; one without memory for its weights costs nothing.
+    """
+    with torch.device("meta"):
+        skeleton = build(recipe, **options)
+    _check_shapes(skeleton, path)
+    return build(recipe, **options)
+
+
+def _check_shapes(model: TNet, path: Path) -> None:
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    with safe_open(path, framework="pt") as file:
+        wrong = sorted(set(file.keys()).symmetric_difference(wanted))
+        if not wrong:
+            wrong = [n for n in wanted if tuple(file.get_slice(n).get_shape()) != wanted[n]]
+    if wrong:
+        raise ModelFileError(
+            f"{path}: the weights do not fit the model that its header describes, "
+            f"beginning with {wrong[0]!r}"
+        )
+
+
 def _fill(model: TNet, path: Path) -> None:
     """Give the model the file's weights, which must fit exactly."""
-    wanted = model.state_dict()
+    _check_shapes(model, path)
+    state = {}
     with safe_open(path, framework="pt") as file:
-        names = set(file.keys())
-        wrong = sorted(names.symmetric_difference(wanted))
-        if not wrong:
-            wrong = [n for n in wanted if tuple(file.get_slice(n).get_shape()) != wanted[n].shape]
-        if wrong:
-            raise ModelFileError(
-                f"{path}: the weights do not fit the model that its header describes, "
-                f"beginning with {wrong[0]!r}"
-            )
-        state = {name: _weights(file.get_tensor(name), wanted[name]) for name in wanted}
+        for name, wanted in model.state_dict().items():
+            stored = file.get_tensor(name)
+            if stored.is_floating_point() != wanted.is_floating_point():
+                raise ModelFileError(f"{path}: the weights {name!r} are of the type {stored.dtype}")
+            state[name] = stored.to(wanted.dtype)
     for name, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise ModelFileError(
@@ -211,7 +262,3 @@ def _fill(model: TNet, path: Path) -> None:
                 "this file went wrong"
             )
     model.load_state_dict(state)
-
-
-def _weights(stored: Tensor, wanted: Tensor) -> Tensor:
-    return stored.to(wanted.dtype)

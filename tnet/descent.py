@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tnet.background import cell_shares
+from tnet.errors import UsageError
 from tnet.geometry import Grid, Region
 from tnet.plan import Plan
 from tnet.pyramid import Pyramid
@@ -20,6 +21,9 @@ from tnet.sampling import Policy, choose, marginal_log_probs, plackett_luce_log_
 
 # Two regions are the same when they agree to a thousandth of a pixel of level 0.
 _SAME = 1e-3
+
+# Of one image; a plan that takes more looks everywhere, and would rather be a sliding window.
+MOST_GLIMPSES = 65_536
 
 
 @dataclass(slots=True)
@@ -59,15 +63,19 @@ class Choice:
         visits: the next level's, image by image, parent by parent, cells in raster order.
         log_prob: float (G,), of each draw given the ones before it (Plackett-Luce).
         marginal: float (G,), log(p + 1e-10) of each cell, as the released code has it.
+        share: float (G,), log of each cell's probability among the chosen cells of its parent.
         logits_PN: those of all parents, minus infinity where a cell could not be chosen.
         parents: index, in the whole trace, of each row of ``logits_PN``.
+        grid: the candidates.
     """
 
     visits: list[Visit]
     log_prob: Tensor
     marginal: Tensor
+    share: Tensor
     logits_PN: Tensor
     parents: list[int]
+    grid: Grid
 
 
 @dataclass
@@ -139,17 +147,24 @@ def descend(
         drawn.append(cells)
         chances.append(row_N.softmax(dim=0)[cells].tolist())
         journey.seen[visit.image].extend(grid.child(visit.region, cell) for cell in cells)
+        if len(journey.seen[visit.image]) > MOST_GLIMPSES:
+            raise UsageError(
+                f"the plan would look at more than {MOST_GLIMPSES:,} regions of one image; take "
+                "fewer glimpses a view, or end at a coarser resolution"
+            )
     masked_PN = logits_PN.masked_fill(~allowed_PN.to(logits_PN.device), -math.inf)
     visits, order = _visits(front, first, drawn, chances, grid, journey)
-    log_prob, marginal = _log_probs(masked_PN, drawn)
-    index = torch.tensor(order, dtype=torch.int64, device=log_prob.device)
+    index = torch.tensor(order, dtype=torch.int64, device=masked_PN.device)
+    log_prob, marginal, share = (values[index] for values in _log_probs(masked_PN, drawn))
     choosers = [p for p, cells in enumerate(drawn) if cells]
     return Choice(
         visits,
-        log_prob[index],
-        marginal[index],
+        log_prob,
+        marginal,
+        share,
         masked_PN[choosers],
         [first + p for p in choosers],
+        grid,
     )
 
 
@@ -253,19 +268,21 @@ def _position(
     )
 
 
-def _log_probs(masked_PN: Tensor, drawn: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Return the draws' conditional and marginal log-probabilities, each float (G,)."""
-    ordered: dict[int, Tensor] = {}
-    marginal: dict[int, Tensor] = {}
+def _log_probs(masked_PN: Tensor, drawn: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the draws' conditional, marginal and shared log-probabilities, each float (G,)."""
+    found: list[tuple[int, Tensor]] = []
     # Parents that drew equally many cells are reckoned together; nearly always all of them.
     for count in sorted({len(cells) for cells in drawn} - {0}):
         rows = [p for p, cells in enumerate(drawn) if len(cells) == count]
         cells_Pk = torch.tensor([drawn[p] for p in rows], device=masked_PN.device)
         logits_Pn = masked_PN[rows]
-        ordered.update(zip(rows, plackett_luce_log_probs(logits_Pn, cells_Pk), strict=True))
-        marginal.update(zip(rows, marginal_log_probs(logits_Pn, cells_Pk), strict=True))
-    nothing = masked_PN.new_zeros(0)
-    return (
-        torch.cat([ordered[p] for p in sorted(ordered)] or [nothing]),
-        torch.cat([marginal[p] for p in sorted(marginal)] or [nothing]),
-    )
+        columns = (
+            plackett_luce_log_probs(logits_Pn, cells_Pk),
+            marginal_log_probs(logits_Pn, cells_Pk),
+            logits_Pn.gather(1, cells_Pk).log_softmax(dim=1),
+        )
+        found.extend(zip(rows, torch.stack(columns, dim=2), strict=True))
+    found.sort(key=lambda row: row[0])
+    table_G3 = torch.cat([masked_PN.new_zeros(0, 3), *(values for _, values in found)])
+    ordered, marginal, share = table_G3.unbind(dim=1)
+    return ordered, marginal, share

@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from tnet.errors import UsageError
+
 Rule = Literal["exact", "official"]
 
 
@@ -163,7 +165,10 @@ def _official_span(
     """
     length = round(side * patch)
     if length < 1:
-        raise ValueError(f"a patch of {patch} of {side:g} pixels is less than one pixel")
+        raise UsageError(
+            f"a patch of {patch} of {side:g} pixels is less than one pixel; the image is too small "
+            "for the plan's official rule, so use fewer steps, or the exact rule"
+        )
     stride = math.ceil((side - length) / (count - 1)) if count > 1 else 0
     before = math.ceil(((count - 1) * stride + length - side) / 2)
     return start + index * stride - before, float(length)

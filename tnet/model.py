@@ -3,6 +3,7 @@
 M views, C bands, (H, W) the view, B images, T glimpses of each, D features, N cells, K classes.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,6 +14,13 @@ from torch import Tensor, nn
 from tnet.errors import UsageError
 from tnet.geometry import Grid
 from tnet.plan import Plan
+
+
+# Those of the images that can be read: see ``LevelPyramid``.
+DTYPES = (
+    *("uint8", "uint16", "uint32", "int8", "int16", "int32"),
+    *("float16", "float32", "float64"),
+)
 
 
 class Look(NamedTuple):
@@ -46,8 +54,14 @@ class Input:
                 f"a model of {self.bands} bands needs as many means and deviations, got "
                 f"{len(self.mean)} and {len(self.std)}"
             )
-        if min(self.std) <= 0:
-            raise UsageError(f"standard deviations must be above 0, got {min(self.std)}")
+        if not all(math.isfinite(value) for value in self.mean):
+            raise UsageError(f"means must be numbers, got {self.mean}")
+        if not all(0 < value < math.inf for value in self.std):
+            raise UsageError(f"standard deviations must be above 0, got {self.std}")
+        if self.mpp is not None and not 0 < self.mpp < math.inf:
+            raise UsageError(f"µm per px must be above 0, got {self.mpp}")
+        if self.dtype not in DTYPES:
+            raise UsageError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
 
 
 class Classifier(nn.Module):
@@ -114,9 +128,11 @@ class TNet(nn.Module):
     def expect(self, expects: Input) -> None:
         """Set the pixels that the model is made for, and with them the normalisation."""
         self.expects = expects
-        shape = (1, expects.bands, 1, 1)
-        self.register_buffer("mean", torch.tensor(expects.mean).view(shape), persistent=False)
-        self.register_buffer("std", torch.tensor(expects.std).view(shape), persistent=False)
+        shape, device = (1, expects.bands, 1, 1), self.device
+        mean = torch.tensor(expects.mean, device=device).view(shape)
+        std = torch.tensor(expects.std, device=device).view(shape)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
 
     @property
     def device(self) -> torch.device:
@@ -124,8 +140,13 @@ class TNet(nn.Module):
         return self.classifier.linear.weight.device
 
     def look(self, view_MCHW: Tensor) -> Look:
-        """Look at views of raw pixels, any dtype (M, C, H, W)."""
+        """Look at views of raw pixels, any dtype (M, C, H, W).
+
+        Missing pixels (NaN) are shown as the mean, lest one of them spoil the whole feature.
+        """
         view = (view_MCHW.to(self.mean.dtype) - self.mean) / self.std
+        if view_MCHW.is_floating_point():
+            view = view.masked_fill(view.isnan(), 0.0)
         return Look(*self.backbone(view))
 
     def locate(self, look: Look, grid: Grid) -> Tensor:

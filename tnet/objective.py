@@ -5,6 +5,7 @@ are constants to the gradient: the location module learns from the REINFORCE ter
 everything else from cross-entropy alone.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -32,6 +33,8 @@ class Rule:
         contrastive: weight of the contrastive term, 0 is none.
         margin: cosine below which features of different classes are left alone.
         l2: weight of the sum of squares of all parameters but the batch norms'.
+        distill: weight of the distillation of the aggregate's weights into the location
+            module, 0 (as released) is none.
         momentum: of the running baseline.
 
     Raises:
@@ -46,12 +49,16 @@ class Rule:
     contrastive: float = 0.0
     margin: float = 0.4
     l2: float = 0.0
+    distill: float = 0.0
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
         for name in ("main_ce", "main_reinforce", "momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        for name in ("reinforce", "contrastive", "l2", "distill"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.likelihood not in ("plackett_luce", "marginal"):
             raise UsageError(
                 f"likelihood must be 'plackett_luce' or 'marginal', got {self.likelihood!r}"
@@ -70,6 +77,11 @@ class Evidence(NamedTuple):
         image_G: int64 (G,), which image a glimpse belongs to.
         level_G: int64 (G,), from 0.
         aggregate_BD: float (B, D), for the contrastive term; may be None without it.
+        label_G: int64 (G,), labels of the glimpses' own, -100 for none; None gives each its
+            image's label.
+        share_G: float (G,), log-probability of each cell among its chosen siblings, and
+        worth_G: float (G,), weight of each glimpse with its descendants, a constant; both for
+            distillation, and may be None without it.
     """
 
     logits_BK: Tensor
@@ -78,6 +90,9 @@ class Evidence(NamedTuple):
     image_G: Tensor
     level_G: Tensor
     aggregate_BD: Tensor | None = None
+    label_G: Tensor | None = None
+    share_G: Tensor | None = None
+    worth_G: Tensor | None = None
 
 
 class Loss(NamedTuple):
@@ -89,6 +104,7 @@ class Loss(NamedTuple):
     main_reinforce: Tensor
     glimpse_reinforce: Tensor
     contrastive: Tensor
+    distill: Tensor
     baseline: Tensor
 
 
@@ -106,6 +122,21 @@ def contrastive(feature_BD: Tensor, label_B: Tensor, margin: float) -> Tensor:
     cosine_BB = unit_BD @ unit_BD.T
     same_BB = label_B[:, None] == label_B[None, :]
     return torch.where(same_BB, 1 - cosine_BB, (cosine_BB - margin).clamp_min(0)).mean()
+
+
+def distillation(evidence: Evidence, images: int) -> Tensor:
+    """Return the cross-entropy from what the chosen cells were worth to their probabilities.
+
+    Among the cells that were chosen of a view, the location module is taught to prefer those
+    that, with all that was found below them, weigh more in the aggregated feature; only cells
+    that were looked at teach, so that it costs no further reads. A mean over images.
+
+    Raises:
+        UsageError: if the evidence holds no shares and weights.
+    """
+    if evidence.share_G is None or evidence.worth_G is None:
+        raise UsageError("distillation needs the shares and the weights of the glimpses")
+    return -(evidence.worth_G * evidence.share_G).sum() / images
 
 
 def l2_penalty(named: Iterable[tuple[str, nn.Module]]) -> Tensor:
@@ -141,11 +172,12 @@ def loss(evidence: Evidence, label_B: Tensor, baseline: Tensor, rule: Rule) -> L
     """
     images = len(label_B)
     reward_B = hits(evidence.logits_BK, label_B)
-    label_G = label_B[evidence.image_G]
+    label_G = label_B[evidence.image_G] if evidence.label_G is None else evidence.label_G
     reward_G = hits(evidence.glimpse_logits_GK, label_G)
     below_G = torch.ones_like(evidence.level_G, dtype=torch.bool)
     if rule.cap is not None:
         below_G = evidence.level_G < rule.cap
+    below_G = below_G & (label_G >= 0)
     chosen_G = below_G & (evidence.level_G > 0)
 
     glimpse_ce_G = F.cross_entropy(evidence.glimpse_logits_GK, label_G, reduction="none")
@@ -168,17 +200,24 @@ def loss(evidence: Evidence, label_B: Tensor, baseline: Tensor, rule: Rule) -> L
             raise UsageError("the contrastive term needs the aggregated features")
         apart = rule.contrastive * contrastive(evidence.aggregate_BD, label_B, rule.margin)
 
-    seen = reward_B.mean()
-    if chosen_G.any():
-        own = _per_image(reward_G, chosen_G, evidence.image_G, images)
-        seen = rule.main_reinforce * seen + (1 - rule.main_reinforce) * own
+    told = main_ce.new_zeros(())
+    if rule.distill:
+        told = rule.distill * distillation(evidence, images)
+
+    # An image without a chosen glimpse counts with its aggregated reward alone.
+    chose_B = torch.zeros_like(label_B, dtype=torch.bool)
+    chose_B[evidence.image_G[chosen_G]] = True
+    own = _per_image(reward_G, chosen_G, evidence.image_G, images)
+    alone = reward_B.masked_fill(chose_B, 0.0).mean()
+    seen = rule.main_reinforce * reward_B.mean() + (1 - rule.main_reinforce) * (own + alone)
     return Loss(
-        main_ce + glimpse_ce + main_reinforce + glimpse_reinforce + apart,
+        main_ce + glimpse_ce + main_reinforce + glimpse_reinforce + apart + told,
         main_ce,
         glimpse_ce,
         main_reinforce,
         glimpse_reinforce,
         apart,
+        told,
         rule.momentum * baseline + (1 - rule.momentum) * seen,
     )
 

@@ -1,12 +1,21 @@
 """How far and how wide to walk: a plan, saved in the model file and changeable at inference."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from tnet.errors import UsageError
 from tnet.geometry import Grid, Region, Rule
 from tnet.sampling import POLICIES, Policy
+
+# More than anyone needs, and little enough that a plan from a stranger's file does no harm.
+MOST_CELLS = 65_536
+MOST_STEPS = 32
+LARGEST_VIEW = 4096
+
+# Sides that are reached through several fractions carry rounding errors.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,18 @@ class Step:
     glimpses: int
 
     def __post_init__(self) -> None:
+        for name in ("rows", "columns", "glimpses"):
+            if not _is_number(getattr(self, name), int):
+                raise UsageError(
+                    f"plan: {name} must be a whole number, got {getattr(self, name)!r}"
+                )
+        if not _is_number(self.patch, float):
+            raise UsageError(f"plan: patch must be a number, got {self.patch!r}")
+        if self.rows * self.columns > MOST_CELLS:
+            raise UsageError(
+                f"plan: a grid may have at most {MOST_CELLS:,} cells, got "
+                f"{self.rows} x {self.columns}"
+            )
         try:
             self.grid()
         except ValueError as error:
@@ -83,8 +104,16 @@ class Plan:
     policy: Policy = "greedy"
 
     def __post_init__(self) -> None:
-        if min(self.view) < 1:
-            raise UsageError(f"plan: view must be two positive sizes, got {self.view}")
+        if len(self.view) != 2 or not all(
+            _is_number(side, int) and 1 <= side <= LARGEST_VIEW for side in self.view
+        ):
+            raise UsageError(
+                f"plan: view must be two sizes from 1 to {LARGEST_VIEW} pixels, got {self.view}"
+            )
+        if len(self.steps) > MOST_STEPS:
+            raise UsageError(
+                f"plan: a walk may have at most {MOST_STEPS} steps, got {len(self.steps)}"
+            )
         _one_of("rule", self.rule, ("exact", "official"))
         _one_of("resampling", self.resampling, ("antialias", "official"))
         _one_of("outside", self.outside, ("image", "zero"))
@@ -93,12 +122,19 @@ class Plan:
         _one_of("policy", self.policy, POLICIES)
         if isinstance(self.until, str):
             _one_of("until", self.until, ("steps", "native"))
-        elif not self.until > 0:
-            raise UsageError(f"plan: until must be above 0 µm per px, got {self.until}")
+        elif not (_is_number(self.until, float) and 0 < self.until < math.inf):
+            raise UsageError(
+                "plan: until must be 'steps', 'native' or a number of µm per px above 0, got "
+                f"{self.until!r}"
+            )
         if self.until != "steps" and (not self.steps or self.steps[-1].patch >= 1):
             raise UsageError("plan: 'until' needs a last step whose patch is smaller than 1")
-        if self.background is not None and not 0 <= self.background <= 1:
-            raise UsageError(f"plan: background must be between 0 and 1, got {self.background}")
+        if self.background is not None and not (
+            _is_number(self.background, float) and 0 <= self.background <= 1
+        ):
+            raise UsageError(f"plan: background must be between 0 and 1, got {self.background!r}")
+        if not isinstance(self.revisit, bool):
+            raise UsageError(f"plan: revisit must be true or false, got {self.revisit!r}")
 
     def step(self, level: int) -> Step | None:
         """Return the step from ``level`` (0 is the first look) to the next, or None at the end.
@@ -123,13 +159,13 @@ class Plan:
             return False
         scale = (region.width / self.view[0], region.height / self.view[1])
         if isinstance(self.until, str):
-            return max(scale) <= 1
+            return max(scale) <= 1 + _ROUNDING
         if mpp is None:
             raise UsageError(
                 "the plan ends at a number of µm per px, but the image does not say how large "
                 "its pixels are: give --mpp, or a plan that ends at 'native'"
             )
-        return max(scale[0] * mpp[0], scale[1] * mpp[1]) <= self.until * (1 + 1e-6)
+        return max(scale[0] * mpp[0], scale[1] * mpp[1]) <= self.until * (1 + _ROUNDING)
 
     def with_glimpses(self, glimpses: Sequence[int]) -> "Plan":
         """Return the plan with other numbers of glimpses, one a step; their count is the depth.
@@ -152,21 +188,29 @@ class Plan:
         return asdict(self) | {"view": list(self.view), "steps": [asdict(s) for s in self.steps]}
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "Plan":
+    def from_dict(cls, values: Mapping[str, Any]) -> "Plan":
         """Build a plan from :meth:`to_dict`'s values.
 
         Raises:
             UsageError: for an unknown field or a value that makes no sense.
         """
-        unknown = set(values) - {f.name for f in fields(cls)}
-        if unknown:
-            raise UsageError(f"plan: unknown field {min(unknown)!r}")
+        if not isinstance(values, Mapping):
+            raise UsageError(f"plan: a plan is named values, got {values!r}")
+        known = [f.name for f in fields(cls)]
+        for name in values:
+            if name not in known:
+                raise UsageError(f"plan: unknown field {name!r}")
         try:
             steps = tuple(Step(**step) for step in values.get("steps", ()))
-            view = tuple(int(side) for side in values.get("view", (224, 224)))
-            return cls(**(values | {"steps": steps, "view": view}))
+            view = tuple(values.get("view", (224, 224)))
+            return cls(**(dict(values) | {"steps": steps, "view": view}))
         except TypeError as error:
             raise UsageError(f"plan: {error}") from error
+
+
+def _is_number(value: object, kind: type) -> bool:
+    """Say whether a value is a whole number (``int``), or any number (``float``)."""
+    return isinstance(value, kind | int) and not isinstance(value, bool)
 
 
 def _one_of(field: str, value: object, allowed: Sequence[str]) -> None:

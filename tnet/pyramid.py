@@ -194,6 +194,7 @@ class LevelPyramid(Described, ABC):
 
         Raises:
             ValueError: if an option or the size makes no sense.
+            TypeError: if there is no such option.
             DataError: if the file cannot be read.
         """
         resampling = how.get("resampling", "antialias")
@@ -237,6 +238,8 @@ class LevelPyramid(Described, ABC):
 
     def _request(self, region: Region, size: tuple[int, int], how: How) -> Request:
         """Check the options and say what they mean for this image."""
+        if unknown := how.keys() - How.__annotations__.keys():
+            raise TypeError(f"a read has no option {', '.join(map(repr, sorted(unknown)))}")
         if min(size) < 1:
             raise ValueError(f"a read needs at least one pixel each way, got {size}")
         border, fill, valid = how.get("border", "background"), how.get("fill"), how.get("valid")
@@ -246,16 +249,19 @@ class LevelPyramid(Described, ABC):
         dtype = self.dtype if wanted is None else np.dtype(wanted)
         if dtype != self.dtype and dtype.kind != "f":
             raise ValueError(f"dtype must be a float type or {self.dtype}, got {dtype}")
+        image = Region(0, 0, self.width, self.height)
+        frame = image if valid is None else image.intersection(valid)
         outside: tuple[float, ...] | None = None
-        if fill is not None or border == "zero":
-            outside = (float(fill or 0),) * self.bands
+        if fill is not None:
+            outside = (float(fill),) * self.bands
         elif border == "background":
             outside = self.background
-        image = Region(0, 0, self.width, self.height)
+        elif border == "zero" or frame is None:  # nothing to mirror: zeros too
+            outside = (0.0,) * self.bands
         return Request(
             region=region,
             size=size,
-            frame=image if valid is None else image.intersection(valid),
+            frame=frame,
             outside=outside,
             dtype=dtype,
             exact=dtype != self.dtype,

@@ -21,7 +21,6 @@ Pixels = NDArray[Any]
 Rule = Callable[[NDArray[np.intp], int, int], NDArray[np.intp]]
 
 _BLOCK = 1024  # source pixels a side that the official view reads at a time
-_CELL_LIMIT = 64  # Pillow's 8-bit averages lose precision in larger cells
 _SAME = 1e-4  # a shift of this part of a pixel is none
 
 
@@ -32,7 +31,7 @@ class Request:
     Attributes:
         region: what to read, in level-0 pixels.
         size: width and height of the result.
-        frame: the part of the image that may be seen; None where there is none.
+        frame: the part of the image that may be seen; None, only with ``outside``, for no part.
         outside: one value a band beyond the frame; None mirrors the frame.
         dtype: of the result.
         exact: the averages stay unrounded.
@@ -91,7 +90,7 @@ class Axis:
         """Return the axis in cells of averaged pixels, and the pixels a cell: 1 for fine steps."""
         if self.step < 4:
             return self, 1
-        cell = min(int(self.step / 2), _CELL_LIMIT)
+        cell = int(self.step / 2)
         axis = replace(
             self,
             start=self.start / cell,
@@ -261,10 +260,8 @@ def _resampled(plane: Plane, across: Axis, down: Axis, rule: Rule, exact: bool) 
 
 def _blank(ask: Request, bands: int) -> Pixels:
     """Return a result that is all border."""
-    # With nothing to mirror, a mirror shows zeros.
-    values = np.asarray(ask.outside if ask.outside is not None else (0.0,) * bands)
     canvas = np.empty((ask.size[1], ask.size[0], bands), ask.dtype)
-    canvas[:] = cast(values, ask.dtype)
+    canvas[:] = cast(np.asarray(ask.outside), ask.dtype)
     return canvas
 
 

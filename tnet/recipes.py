@@ -4,7 +4,7 @@ Options are JSON values, because a model file holds them; see :mod:`tnet.bundle`
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from torch import nn
@@ -197,6 +197,33 @@ RECIPES: dict[str, Callable[..., TNet]] = {
 }
 
 
+# What the options' numbers may be, and whether they are whole.
+_LIMITS: dict[str, tuple[float, float, type]] = {
+    "bands": (1, 4096, int),
+    "stride": (1, 1024, int),
+    "width": (0.01, 16, float),
+    "depth": (0.01, 16, float),
+    "dropout": (0, 1, float),
+    "drop_path": (0, 1, float),
+}
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Refuse options of a wrong type or size; a model file may hold anything."""
+    for name, value in options.items():
+        if name in _LIMITS:
+            low, high, kind = _LIMITS[name]
+            number = isinstance(value, kind | int) and not isinstance(value, bool)
+            if not number or not low <= value <= high:
+                whole = "a whole number" if kind is int else "a number"
+                raise UsageError(f"{name} must be {whole} from {low} to {high}, got {value!r}")
+        elif name == "classes":
+            if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+                raise UsageError(f"classes must be a list of names, got {value!r}")
+        elif not isinstance(value, str):
+            raise UsageError(f"{name} must be a name, got {value!r}")
+
+
 def build(recipe: str, **options: Any) -> TNet:
     """Build a model by its recipe's name; what it was built from is kept for its file.
 
@@ -211,6 +238,7 @@ def build(recipe: str, **options: Any) -> TNet:
         raise UsageError(
             f"the recipe {recipe!r} has no option {unknown[0]!r}; it has {', '.join(known)}"
         )
+    _check(options)
     model = RECIPES[recipe](**options)
     model.recipe = (recipe, dict(options))
     return model

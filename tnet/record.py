@@ -152,7 +152,7 @@ class Walk:
         """
         try:
             record = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise DataError(f"this is not a walk: not JSON ({error})") from error
         schema = record.get("schema") if isinstance(record, dict) else None
         if schema != SCHEMA:
@@ -161,8 +161,10 @@ class Walk:
                 f"expected {SCHEMA!r}"
             )
         try:
-            return cls(**_rebuild(record))
-        except (KeyError, TypeError, ValueError) as error:
+            walk = cls(**_rebuild(record))
+            _check(walk)
+            return walk
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DataError(f"this walk is incomplete or damaged: {error!r}") from error
 
 
@@ -200,6 +202,33 @@ def _rebuild(record: dict[str, Any]) -> dict[str, Any]:
         for glimpse in values["glimpses"]
     )
     return values
+
+
+def _check(walk: Walk) -> None:
+    """Refuse a record whose parts do not fit together; a ValueError says which."""
+    classes = len(walk.classes)
+    if not all(isinstance(name, str) for name in walk.classes):
+        raise ValueError("classes")
+    if not len(walk.logits) == len(walk.probabilities) == len(walk.bias) == classes:
+        raise ValueError("a number a class")
+    if walk.logits.ndim != 1 or walk.probabilities.ndim != 1:
+        raise ValueError("logits")
+    if len(walk.view) != 2 or min(*walk.view, walk.width, walk.height) < 1:
+        raise ValueError("sizes")
+    if walk.outcome not in ("class", NO_EVIDENCE):
+        raise ValueError(f"outcome {walk.outcome!r}")
+    if not walk.glimpses or walk.glimpses[0].parent is not None:
+        raise ValueError("first glimpse")
+    for index, glimpse in enumerate(walk.glimpses):
+        if len(glimpse.contributions) != classes:
+            raise ValueError("contributions")
+        above = -1
+        if glimpse.parent is not None:
+            if not 0 <= glimpse.parent < index:
+                raise ValueError("parent")
+            above = walk.glimpses[glimpse.parent].level
+        if glimpse.level != above + 1:
+            raise ValueError("level")
 
 
 def softmax(logits: Sequence[float]) -> NDArray[np.float64]:

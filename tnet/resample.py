@@ -15,6 +15,8 @@ from PIL import Image
 Pixels = NDArray[Any]
 Box = tuple[float, float, float, float]
 
+_CELL_LIMIT = 2**12  # pixels: Pillow's 8-bit means of larger cells are off by a level and more
+
 
 def resize(
     block: Pixels, box: Box, size: tuple[int, int], nodata: float | None, exact: bool
@@ -53,7 +55,14 @@ def box_mean(block: Pixels, factors: tuple[int, int], nodata: float | None, exac
         height, width = -(-block.shape[0] // factors[1]), -(-block.shape[1] // factors[0])
         dtype = np.float32 if exact else block.dtype
         return np.full((height, width, block.shape[2]), low, dtype)
-    return _per_image(block, lambda image: image.reduce(factors), nodata, exact)
+    if block.dtype == np.uint8 and factors[0] * factors[1] > _CELL_LIMIT:
+        means = _per_image(block.astype(np.float32), _reducing(factors), nodata, True)
+        return means if exact else cast(means, block.dtype)
+    return _per_image(block, _reducing(factors), nodata, exact)
+
+
+def _reducing(factors: tuple[int, int]) -> Callable[[Image.Image], Image.Image]:
+    return lambda image: image.reduce(factors)
 
 
 def taps(side: int, count: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:

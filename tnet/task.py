@@ -11,21 +11,31 @@ import lightning
 import torch
 from torch import Tensor
 
+from tnet.geometry import Region
 from tnet.model import TNet
 from tnet.objective import Evidence, Loss, Rule, hits, l2_penalty, loss
 from tnet.plan import Plan
 from tnet.pyramid import Pyramid
 from tnet.sampling import Policy
-from tnet.trace import Trace
+from tnet.supervision import glimpse_labels, location_loss
+from tnet.trace import Trace, subtree_weights
 from tnet.traversal import traverse
 
 
 class Sample(NamedTuple):
-    """One image of a batch: its pixels, its class index, and the seed of its draws."""
+    """One image of a batch.
+
+    Attributes:
+        pyramid: its pixels.
+        label: its class index.
+        seed: of its draws.
+        boxes: where its evidence is, in pixels of level 0, if that is known.
+    """
 
     pyramid: Pyramid
     label: int
     seed: int
+    boxes: tuple[Region, ...] = ()
 
 
 def evidence(model: TNet, trace: Trace, rule: Rule) -> Evidence:
@@ -43,6 +53,8 @@ def evidence(model: TNet, trace: Trace, rule: Rule) -> Evidence:
         trace.image_G,
         trace.level_G,
         trace.aggregate_BD,
+        share_G=trace.share_G,
+        worth_G=subtree_weights(trace) if rule.distill else None,
     )
 
 
@@ -59,6 +71,9 @@ class Settings:
         weight_decay: of AdamW.
         steps: length of the cosine schedule in steps; None keeps the rates constant.
         entropy: weight of the bonus on the entropy of the location distributions.
+        supervise: weight of the cross-entropy that teaches the location module the boxes; 0
+            learns from image labels alone.
+        absent: with ``supervise``, the class of a glimpse that shows no box; -100 is none.
     """
 
     rule: Rule = field(default_factory=Rule)
@@ -69,6 +84,8 @@ class Settings:
     weight_decay: float = 0.0
     steps: int | None = None
     entropy: float = 0.0
+    supervise: float = 0.0
+    absent: int = -100
 
 
 class Training(lightning.LightningModule):
@@ -92,6 +109,12 @@ class Training(lightning.LightningModule):
         # The running mean reward, saved with the checkpoint as released.
         self.register_buffer("baseline", torch.tensor(0.5))
 
+    def transfer_batch_to_device(
+        self, batch: Sequence[Sample], device: torch.device, dataloader_idx: int
+    ) -> Sequence[Sample]:
+        """Leave images where they are; the walk sends the pixels that it reads."""
+        return batch
+
     def training_step(self, batch: Sequence[Sample], batch_idx: int) -> Tensor:
         """Walk, compare, and return the loss."""
         count, rule = self.settings.samples, self.settings.rule
@@ -107,9 +130,16 @@ class Training(lightning.LightningModule):
             policy=self.settings.policy,
         )
         label_B = torch.tensor([sample.label for sample in repeated], device=self.device)
-        terms = loss(evidence(self.model, trace, rule), label_B, self.baseline, rule)
+        known = evidence(self.model, trace, rule)
+        boxes = [sample.boxes for sample in repeated]
+        if self.settings.supervise:
+            own = glimpse_labels(trace, boxes, label_B, self.settings.absent)
+            known = known._replace(label_G=own)
+        terms = loss(known, label_B, self.baseline, rule)
         self.baseline = terms.baseline.detach()
         total = terms.total
+        if self.settings.supervise:
+            total = total + self.settings.supervise * location_loss(trace, boxes)
         if rule.l2:
             total = total + rule.l2 * l2_penalty(self.model.named_modules())
         if self.settings.entropy:
@@ -170,6 +200,7 @@ def mean_entropy(trace: Trace) -> Tensor:
         # A forbidden cell has p log p = 0 * -inf, which must count as nothing.
         terms_PN = (log_p_PN.exp() * log_p_PN.clamp_min(-1e9)).masked_fill(log_p_PN.isinf(), 0.0)
         entropies.append(-terms_PN.sum(dim=1))
-    if not entropies:
+    # A batch of small or empty images may choose nothing at all.
+    if not sum(map(len, entropies)):
         return trace.logits_BK.new_zeros(())
     return torch.cat(entropies).mean()

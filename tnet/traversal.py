@@ -21,13 +21,16 @@ from tnet.errors import DataError, UsageError
 from tnet.geometry import Grid
 from tnet.model import TNet
 from tnet.observe import Level, observe
-from tnet.plan import Plan
+from tnet.plan import MOST_STEPS, Plan
 from tnet.pyramid import Pyramid
 from tnet.record import NO_EVIDENCE, Glimpse, Walk, softmax
 from tnet.sampling import Policy
 from tnet.trace import Trace, conclude
 
 Seed = int | Sequence[int] | None
+
+# A generator takes so many different seeds; others wrap around.
+_SEEDS = 2**63
 
 
 def traverse(
@@ -60,6 +63,8 @@ def traverse(
         _check(model, pyramid)
     if policy != "greedy" and seed is None:
         raise UsageError(f"the policy {policy!r} draws at random and needs a seed")
+    if micro_batch is not None and micro_batch < 1:
+        raise UsageError(f"a micro-batch must hold at least one view, got {micro_batch}")
     front = [root(pyramid, plan, image) for image, pyramid in enumerate(pyramids)]
     journey = Journey(
         pyramids,
@@ -74,6 +79,11 @@ def traverse(
     choices: list[Choice] = []
     empty = [False] * len(pyramids)
     while front:
+        if front[0].level > MOST_STEPS:
+            raise UsageError(
+                f"the plan would go down more than {MOST_STEPS} levels; end it at a coarser "
+                "resolution, or make its last step's patch smaller"
+            )
         step = plan.step(front[0].level)
         grid = None if step is None or step.glimpses == 0 else step.grid(plan.rule)
         size = None if model.training else micro_batch
@@ -115,7 +125,8 @@ def walk(
     if not pyramids:
         return []
     started = time.perf_counter()
-    training = model.training
+    # A part may be frozen in another mode than the whole.
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.inference_mode():
@@ -124,7 +135,8 @@ def walk(
             )
             contributions = model.contributions(trace.feature_GD, trace.weight_G)
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training
     seconds = (time.perf_counter() - started) / len(pyramids)
     tables = _Tables.of(trace, contributions)
     return [
@@ -161,10 +173,10 @@ def _empty(level: Level, front: Sequence[Visit], grid: Grid | None, plan: Plan) 
 def _generators(seed: Seed, images: int) -> list[torch.Generator | None]:
     if seed is None:
         return [None] * images
-    seeds = [seed] * images if isinstance(seed, int) else list(seed)
+    seeds = list(seed) if isinstance(seed, Sequence) else [seed] * images
     if len(seeds) != images:
         raise UsageError(f"{images} images need as many seeds, got {len(seeds)}")
-    return [torch.Generator().manual_seed(int(number)) for number in seeds]
+    return [torch.Generator().manual_seed(int(number) % _SEEDS) for number in seeds]
 
 
 @dataclass

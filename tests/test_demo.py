@@ -1,0 +1,69 @@
+"""`tnet demo` as a stranger runs it, and the labelled images that its model learned from."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tnet.bundle import load, shipped
+from tnet.datasets.images import LabelledImages, batches, read_labels
+from tnet.datasets.synthetic import CLASSES, make_dataset
+from tnet.errors import DataError
+from tnet.record import Walk
+
+
+def test_one_slide_is_made_walked_and_drawn(tmp_path: Path) -> None:
+    command = [sys.executable, "-P", "-m", "tnet.scripts.main", "demo", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "--slides", "1", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+        timeout=180,
+    )
+    (row,) = json.loads(done.stdout)["slides"]
+    assert row["right"] is True
+    assert row["gigapixels"] > 1
+    assert row["share"] < 0.01
+    assert row["glimpses"] > 10
+    walk = Walk.from_json((tmp_path / "walks" / f"{row['slide']}.json").read_text("utf-8"))
+    assert walk.label == row["said"]
+    with Image.open(row["picture"]) as picture:
+        assert min(picture.size) > 400
+
+
+def test_the_shipped_model_is_small_and_says_how_it_was_made() -> None:
+    path = shipped()["demo"]
+    assert path.stat().st_size < 5e6
+    model = load("demo")
+    assert model.classes == CLASSES
+    assert "train_demo" in model.training_record["command"]
+    assert len(model.training_record["data"]) == 64
+
+
+def test_labelled_images_are_samples_with_a_seed_each(tmp_path: Path) -> None:
+    slides = make_dataset(tmp_path, 3, seed=5, size=4096, workers=1)
+    rows = read_labels(tmp_path / "labels.csv")
+    assert [label for _, label in rows] == [slide.label for slide in slides]
+    images = LabelledImages(rows, CLASSES, seed=7)
+    samples = [sample for batch in batches(images, 2) for sample in batch]
+    assert [CLASSES[sample.label] for sample in samples] == [slide.label for slide in slides]
+    assert len({sample.seed for sample in samples}) == 3
+    assert samples[0].pyramid.width == 4096
+    assert images[0].pyramid is images[0].pyramid
+
+
+def test_labels_that_make_no_sense_are_told(tmp_path: Path) -> None:
+    table = tmp_path / "labels.csv"
+    with pytest.raises(DataError, match=r"labels\.csv: cannot be read"):
+        read_labels(table)
+    table.write_text("picture,label\na.png,x\n")
+    with pytest.raises(DataError, match="needs the columns 'image' and 'label'"):
+        read_labels(table)
+    with pytest.raises(DataError, match="has the label 'cat'"):
+        LabelledImages([(tmp_path / "a.png", "cat")], CLASSES)
