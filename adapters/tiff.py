@@ -136,7 +136,8 @@ def _pyramid(path: Path, tiff: Any) -> tuple[TiffPyramid, int]:
         levels=tuple(_level(pages[0], whole, located) for pages in kept),
         bands=bands,
         dtype=dtype,
-        background=default_background(bands, dtype, nodata),
+        # Around a scene there is nothing, which is black; white glass belongs to slides.
+        background=default_background(bands, dtype, 0.0 if located and nodata is None else nodata),
         nodata=nodata,
         notes=notes + _other_planes(series),
     )

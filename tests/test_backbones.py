@@ -43,6 +43,12 @@ def test_a_transformer_at_its_native_size() -> None:
     assert (backbone.map_channels, backbone.features) == (192, 192)
 
 
+def test_a_transformer_at_another_size_is_a_sentence() -> None:
+    backbone = TimmBackbone("test_vit", bands=3)
+    with pytest.raises(UsageError, match=r"test_vit.* view"):
+        backbone(torch.randn(1, 3, 100, 160))
+
+
 @pytest.mark.parametrize(("stride", "side"), [(4, 16), (8, 8), (16, 4), (32, 2), (20, 4)])
 def test_the_deepest_map_that_is_fine_enough(stride: int, side: int) -> None:
     backbone = TimmBackbone("resnet18", stride=stride).eval()

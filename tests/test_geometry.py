@@ -1,5 +1,6 @@
 """Regions, and where the candidates lie inside them."""
 
+import itertools
 import math
 
 import pytest
@@ -35,7 +36,7 @@ def test_exact_cells_reach_from_border_to_border(
     if columns > 1:
         assert close(first.x, parent.x, scale)
         assert close(last.right, parent.right, scale)
-        steps = [b.x - a.x for a, b in zip(cells, cells[1:columns], strict=False)]
+        steps = [b.x - a.x for a, b in itertools.pairwise(cells[:columns])]
         assert all(close(step, steps[0], scale) for step in steps)
     else:
         assert close(first.x + first.width / 2, parent.x + parent.width / 2, scale)
@@ -92,9 +93,7 @@ def test_the_official_rule_of_the_released_code(
 
 
 @given(st.integers(2, 5000), counts, st.floats(0.3, 1.0))
-def test_official_cells_cover_the_parent_symmetrically(
-    side: int, count: int, patch: float
-) -> None:
+def test_official_cells_cover_the_parent_symmetrically(side: int, count: int, patch: float) -> None:
     down, _ = Grid(count, 1, patch, "official").spans(Region(0, 0, side, side))
     before, after = -down[0][0], sum(down[-1]) - side
     if count > 1:
@@ -139,18 +138,14 @@ def test_senseless_regions_are_refused(numbers: tuple[float, float, float, float
         Region(*numbers)
 
 
-small = st.builds(
-    Region, *[st.integers(-9, 9).map(float)] * 2, *[st.integers(1, 9).map(float)] * 2
-)
+small = st.builds(Region, *[st.integers(-9, 9).map(float)] * 2, *[st.integers(1, 9).map(float)] * 2)
 
 
 @given(small, small)
 def test_intersection_is_what_both_cover(a: Region, b: Region) -> None:
     def squares(r: Region) -> set[tuple[int, int]]:
         return {
-            (x, y)
-            for x in range(int(r.x), int(r.right))
-            for y in range(int(r.y), int(r.bottom))
+            (x, y) for x in range(int(r.x), int(r.right)) for y in range(int(r.y), int(r.bottom))
         }
 
     both = a.intersection(b)

@@ -3,7 +3,7 @@
 import math
 import warnings
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import lightning
 import numpy as np
@@ -160,7 +160,7 @@ def test_a_small_model_learns() -> None:
     batch = samples(8)
     rates = Settings(lr=3e-3, head_lr=3e-3, steps=16, rule=Rule(main_ce=0.5))
     training = Training(model, rates)
-    loader: DataLoader[Any] = DataLoader(batch, batch_size=4, collate_fn=list)  # type: ignore[arg-type]
+    loader: DataLoader[Any] = DataLoader(cast(Any, batch), batch_size=4, collate_fn=list)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     with warnings.catch_warnings():
         # What a machine has, and does not use, is no matter here.
@@ -202,7 +202,7 @@ def test_training_takes_a_level_as_one_batch() -> None:
         sizes.append(len(view))
         return look(view)
 
-    model.backbone.forward = counted  # type: ignore[method-assign]
+    model.backbone.forward = counted
     model.train()
     pictures = [s.pyramid for s in samples(5)]
     traverse(model, pictures, seed=1, policy="categorical", micro_batch=2)

@@ -261,9 +261,7 @@ def test_until_a_scale_in_micrometres() -> None:
 @pytest.mark.parametrize("rule", ["exact", "official"])
 def test_a_walk_without_end_is_refused(rule: Any) -> None:
     # The official rule cannot make a pixel smaller.
-    plan = Plan(
-        view=(8, 8), steps=(Step(1, 1, 0.9, 1),), until=1e-9, rule=rule, revisit=True
-    )
+    plan = Plan(view=(8, 8), steps=(Step(1, 1, 0.9, 1),), until=1e-9, rule=rule, revisit=True)
     picture = open_array(noise(40, 40), spacing=(1.0, 1.0))
     with pytest.raises(UsageError, match="32 levels"):
         walk(fake_model(plan), [picture])

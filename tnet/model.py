@@ -15,7 +15,6 @@ from tnet.errors import UsageError
 from tnet.geometry import Grid
 from tnet.plan import Plan
 
-
 # Those of the images that can be read: see ``LevelPyramid``.
 DTYPES = (
     *("uint8", "uint16", "uint32", "int8", "int16", "int32"),

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from tnet.errors import UsageError
+from tnet.errors import DataError, UsageError
 from tnet.geometry import Grid, Region, Rule
 from tnet.sampling import POLICIES, Policy
 
@@ -104,9 +104,7 @@ class Plan:
     policy: Policy = "greedy"
 
     def __post_init__(self) -> None:
-        if len(self.view) != 2 or not all(
-            _is_number(side, int) and 1 <= side <= LARGEST_VIEW for side in self.view
-        ):
+        if not _is_view(self.view):
             raise UsageError(
                 f"plan: view must be two sizes from 1 to {LARGEST_VIEW} pixels, got {self.view}"
             )
@@ -153,7 +151,7 @@ class Plan:
             mpp: µm per px of level 0, x and y.
 
         Raises:
-            UsageError: if the plan is in µm per px and the image does not know its scale.
+            DataError: if the plan is in µm per px and the image does not know its scale.
         """
         if self.until == "steps":
             return False
@@ -161,7 +159,7 @@ class Plan:
         if isinstance(self.until, str):
             return max(scale) <= 1 + _ROUNDING
         if mpp is None:
-            raise UsageError(
+            raise DataError(
                 "the plan ends at a number of µm per px, but the image does not say how large "
                 "its pixels are: give --mpp, or a plan that ends at 'native'"
             )
@@ -211,6 +209,12 @@ class Plan:
 def _is_number(value: object, kind: type) -> bool:
     """Say whether a value is a whole number (``int``), or any number (``float``)."""
     return isinstance(value, kind | int) and not isinstance(value, bool)
+
+
+def _is_view(sides: Sequence[int]) -> bool:
+    return len(sides) == 2 and all(
+        _is_number(side, int) and 1 <= side <= LARGEST_VIEW for side in sides
+    )
 
 
 def _one_of(field: str, value: object, allowed: Sequence[str]) -> None:

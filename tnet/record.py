@@ -206,29 +206,33 @@ def _rebuild(record: dict[str, Any]) -> dict[str, Any]:
 
 def _check(walk: Walk) -> None:
     """Refuse a record whose parts do not fit together; a ValueError says which."""
-    classes = len(walk.classes)
-    if not all(isinstance(name, str) for name in walk.classes):
-        raise ValueError("classes")
-    if not len(walk.logits) == len(walk.probabilities) == len(walk.bias) == classes:
-        raise ValueError("a number a class")
-    if walk.logits.ndim != 1 or walk.probabilities.ndim != 1:
-        raise ValueError("logits")
-    if len(walk.view) != 2 or min(*walk.view, walk.width, walk.height) < 1:
-        raise ValueError("sizes")
-    if walk.outcome not in ("class", NO_EVIDENCE):
-        raise ValueError(f"outcome {walk.outcome!r}")
-    if not walk.glimpses or walk.glimpses[0].parent is not None:
-        raise ValueError("first glimpse")
-    for index, glimpse in enumerate(walk.glimpses):
-        if len(glimpse.contributions) != classes:
-            raise ValueError("contributions")
-        above = -1
-        if glimpse.parent is not None:
-            if not 0 <= glimpse.parent < index:
-                raise ValueError("parent")
-            above = walk.glimpses[glimpse.parent].level
-        if glimpse.level != above + 1:
-            raise ValueError("level")
+    count = len(walk.classes)
+    sizes = [*walk.view, walk.width, walk.height]
+    fits = {
+        "classes": all(isinstance(name, str) for name in walk.classes),
+        "logits": walk.logits.shape == (count,),
+        "probabilities": walk.probabilities.shape == (count,),
+        "bias": len(walk.bias) == count,
+        "sizes": len(sizes) == 4 and min(sizes) >= 1,
+        "outcome": walk.outcome in ("class", NO_EVIDENCE),
+        "contributions": all(len(glimpse.contributions) == count for glimpse in walk.glimpses),
+        "glimpses": _is_tree(walk.glimpses),
+    }
+    wrong = [name for name, good in fits.items() if not good]
+    if wrong:
+        raise ValueError(f"{', '.join(wrong)} do not fit the rest")
+
+
+def _is_tree(glimpses: Sequence[Glimpse]) -> bool:
+    """Say whether there is a first look, and every other glimpse comes after its parent."""
+    if not glimpses or glimpses[0].parent is not None or glimpses[0].level != 0:
+        return False
+    return all(
+        glimpse.parent is not None
+        and 0 <= glimpse.parent < index
+        and glimpse.level == glimpses[glimpse.parent].level + 1
+        for index, glimpse in enumerate(glimpses[1:], start=1)
+    )
 
 
 def softmax(logits: Sequence[float]) -> NDArray[np.float64]:

@@ -86,7 +86,10 @@ class TappedEfficientNet(nn.Module):
         self.head = nn.Sequential(network.conv_head, network.bn2)
         self.pool = SelectAdaptivePool2d(pool_type="avg", flatten=True)
         self.features = int(channels(1280))
-        self.map_channels = int(network.blocks[part][block].conv_pwl.out_channels)
+        tapped = network.blocks[part][block]
+        # The first block has no expansion, and its last convolution another name.
+        last = tapped.conv_pwl if hasattr(tapped, "conv_pwl") else tapped.conv_pw
+        self.map_channels = int(last.out_channels)
         self._set_stochastic_depth(drop_path)
 
     def _set_stochastic_depth(self, rate: float) -> None:

@@ -60,9 +60,16 @@ class TimmBackbone(nn.Module):
         self.map_channels = int(stages[self.stage]["num_chs"])
         self.features = int(getattr(model, "head_hidden_size", model.num_features))
         self.model = model
+        self.name = name
 
     def forward(self, view_MCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Return the map (M, map_channels, h, w) and the feature (M, features)."""
-        final, maps = self.model.forward_intermediates(view_MCHW, indices=[self.stage])
+        try:
+            final, maps = self.model.forward_intermediates(view_MCHW, indices=[self.stage])
+        except AssertionError as error:  # timm's transformers check their input so
+            raise UsageError(
+                f"{self.name!r} cannot look at a view of {view_MCHW.shape[3]} x "
+                f"{view_MCHW.shape[2]} pixels: {error}"
+            ) from error
         feature = self.model.forward_head(final, pre_logits=True)
         return maps[0], torch.flatten(feature, 1)
