@@ -123,7 +123,7 @@ def _image(path: Path, side: int) -> Path:
         datasets.append({"path": str(level), "coordinateTransformations": [transform]})
         level, scale = level + 1, scale * 2
     axes = [{"name": "c", "type": "channel"}] + [{"name": n, "type": "space"} for n in "yx"]
-    multiscales = [{"name": "image", "axes": axes, "datasets": datasets}]
+    multiscales: Any = [{"name": "image", "axes": axes, "datasets": datasets}]
     group.attrs["ome"] = {"version": "0.5", "multiscales": multiscales}
     return path
 

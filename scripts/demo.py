@@ -64,7 +64,8 @@ def _row(name: str, slide: "Slide", record: "Walk", picture: Path) -> dict[str, 
     leaves = [g.region for g in record.glimpses if g.level == record.glimpses[-1].level]
     seen = sum(
         any(
-            region.x <= x + width / 2 <= region.right and region.y <= y + height / 2 <= region.bottom
+            region.x <= x + width / 2 <= region.right
+            and region.y <= y + height / 2 <= region.bottom
             for region in leaves
         )
         for x, y, width, height in slide.targets

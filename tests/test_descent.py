@@ -23,18 +23,17 @@ PLAN = Plan(view=(32, 32), steps=(Step(3, 3, 0.5, 4),))
 
 def journey(plan: Plan, images: int = 1, seed: int | None = None, side: int = 64) -> Journey:
     pyramids = [open_array(noise(side, side)) for _ in range(images)]
-    roots = [root(pyramid, plan, i).region for i, pyramid in enumerate(pyramids)]
     generators = [
         None if seed is None else torch.Generator().manual_seed(seed + i) for i in range(images)
     ]
-    return Journey(pyramids, plan, plan.policy, roots, [[r] for r in roots], generators)
+    return Journey.start(pyramids, plan, plan.policy, generators)
 
 
 def go(
-    trip: Journey, logits: list[list[float]], shown: list[NDArray[np.bool_]] | None = None
+    trip: Journey, logits: list[list[float]], shares: NDArray[np.float64] | None = None
 ) -> Choice:
     front = [root(pyramid, trip.plan, i) for i, pyramid in enumerate(trip.pyramids)]
-    return descend(front, 0, torch.tensor(logits), shown, trip)
+    return descend(front, 0, torch.tensor(logits), shares, trip)
 
 
 def cells(choice: Choice) -> list[int | None]:
@@ -75,12 +74,11 @@ def test_log_probs_follow_the_draw_and_not_the_raster(seed: int) -> None:
 
 def test_parents_that_draw_unequally_keep_their_rows() -> None:
     plan = dataclasses.replace(PLAN, background=0.5)
-    nothing, corner = np.zeros((32, 32), dtype=bool), np.zeros((32, 32), dtype=bool)
-    corner[:16, :16] = True
-    everything = np.ones((32, 32), dtype=bool)
     logits = torch.randn(3, 9)
-    choice = go(journey(plan, 3), logits.tolist(), [nothing, everything, corner])
-    # Of the corner's view the cells 0, 1 and 3 are at least half full.
+    # Of the last view the cells 0, 1 and 3 are at least half full.
+    corner = np.array([1.0, 0.5, 0.0, 0.5, 0.25, 0.0, 0.0, 0.0, 0.0])
+    shares = np.stack([np.zeros(9), np.ones(9), corner])
+    choice = go(journey(plan, 3), logits.tolist(), shares)
     assert [v.image for v in choice.visits] == [1] * 4 + [2] * 3
     assert cells(choice)[4:] == [0, 1, 3]
     assert choice.parents == [1, 2]
@@ -95,7 +93,7 @@ def test_parents_that_draw_unequally_keep_their_rows() -> None:
 
 def test_where_nothing_may_be_chosen_nothing_is() -> None:
     plan = dataclasses.replace(PLAN, background=0.02)
-    choice = go(journey(plan), [[0.0] * 9], [np.zeros((32, 32), dtype=bool)])
+    choice = go(journey(plan), [[0.0] * 9], np.zeros((1, 9)))
     assert choice.visits == []
     assert choice.log_prob.shape == choice.marginal.shape == choice.share.shape == (0,)
     assert choice.logits_PN.shape == (0, 9)

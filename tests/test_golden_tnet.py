@@ -140,7 +140,7 @@ def _forced_step(front: list[Visit], mask: NDArray[Any], grid: Grid) -> list[Vis
             plan,
             "greedy",
             [region] * images,
-            [[region] for _ in range(images)],
+            [np.array([[0.0, 0.0, 1.0, 1.0]])] * images,
             [None] * images,
         ),
     )

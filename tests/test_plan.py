@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tnet.errors import UsageError
+from tnet.errors import DataError, UsageError
 from tnet.geometry import Region
 from tnet.plan import Plan, Step
 
@@ -183,7 +183,7 @@ def test_fine_enough(
 
 def test_a_plan_in_micrometres_needs_an_image_that_knows_its_scale() -> None:
     plan = Plan(steps=(STEP,), until=0.5)
-    with pytest.raises(UsageError, match="give --mpp"):
+    with pytest.raises(DataError, match="give --mpp"):
         plan.fine_enough(Region(0, 0, 9, 9), None)
 
 

@@ -254,7 +254,7 @@ def test_until_a_scale_in_micrometres() -> None:
     (found,) = walk(fake_model(plan), [picture])
     # 16 px of 1 µm are 64 px of 0.25 µm.
     assert [g.region.width for g in found.glimpses] == [256, 128, 64]
-    with pytest.raises(UsageError, match="give --mpp"):
+    with pytest.raises(DataError, match="give --mpp"):
         walk(fake_model(plan), [open_array(noise(256, 256))])
 
 

@@ -62,6 +62,11 @@ def save(
     if model.recipe is None:
         raise UsageError("only a model that was built by a recipe can be saved: tnet.recipes.build")
     recipe, options = model.recipe
+    if model.expects.bands != options.get("bands", 3):
+        raise UsageError(
+            f"the model was built for {options.get('bands', 3)} bands and told to expect "
+            f"{model.expects.bands}; build it again with bands={model.expects.bands}"
+        )
     header = {
         "format": FORMAT,
         "version": __version__,

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tnet.background import cell_shares
 from tnet.errors import UsageError
 from tnet.geometry import Grid, Region
 from tnet.plan import Plan
@@ -87,7 +86,7 @@ class Journey:
         plan: the walk's.
         policy: how cells are chosen.
         roots: each image's first region.
-        seen: each image's regions so far.
+        seen: each image's regions so far: x, y, width, height, float64 (n, 4).
         generators: each image's source of chance; None where nothing is drawn.
     """
 
@@ -95,8 +94,20 @@ class Journey:
     plan: Plan
     policy: Policy
     roots: list[Region]
-    seen: list[list[Region]]
+    seen: list[NDArray[np.float64]]
     generators: list[torch.Generator | None]
+
+    @classmethod
+    def start(
+        cls,
+        pyramids: Sequence[Pyramid],
+        plan: Plan,
+        policy: Policy,
+        generators: list[torch.Generator | None],
+    ) -> "Journey":
+        """Return a journey on which each image has shown its first region alone."""
+        roots = [root(pyramid, plan, image).region for image, pyramid in enumerate(pyramids)]
+        return cls(pyramids, plan, policy, roots, [_boxes([r]) for r in roots], generators)
 
 
 def root(pyramid: Pyramid, plan: Plan, image: int) -> Visit:
@@ -115,7 +126,7 @@ def descend(
     front: Sequence[Visit],
     first: int,
     logits_PN: Tensor,
-    foregrounds: Sequence[NDArray[np.bool_]] | None,
+    shares_PN: NDArray[np.float64] | None,
     journey: Journey,
 ) -> Choice:
     """Choose the next level's regions.
@@ -124,7 +135,7 @@ def descend(
         front: the visits of this level.
         first: index, in the whole trace, of ``front[0]``.
         logits_PN: float (P, N), one row a visit.
-        foregrounds: where each view shows something; None does not ask.
+        shares_PN: float64 (P, N), how much of each candidate is foreground; None does not ask.
         journey: the batch's; what is chosen is added to what it has seen.
     """
     plan = journey.plan
@@ -136,8 +147,9 @@ def descend(
     drawn: list[list[int]] = []
     chances: list[list[float]] = []
     for p, visit in enumerate(front):
-        shown = None if foregrounds is None else foregrounds[p]
-        allowed_N = _allowed(visit, shown, grid, journey)
+        allowed_N = _allowed(visit, grid, journey)
+        if shares_PN is not None and plan.background is not None:
+            allowed_N &= shares_PN[p] >= plan.background
         allowed_PN[p] = torch.from_numpy(allowed_N)
         row_N = host_PN[p].masked_fill(~allowed_PN[p], -math.inf)
         cells: list[int] = []
@@ -146,7 +158,7 @@ def descend(
             cells = choose(scores(row_N, journey.policy, generator), step.glimpses)
         drawn.append(cells)
         chances.append(row_N.softmax(dim=0)[cells].tolist())
-        journey.seen[visit.image].extend(grid.child(visit.region, cell) for cell in cells)
+        _remember(journey, visit.image, [grid.child(visit.region, cell) for cell in cells])
         if len(journey.seen[visit.image]) > MOST_GLIMPSES:
             raise UsageError(
                 f"the plan would look at more than {MOST_GLIMPSES:,} regions of one image; take "
@@ -168,19 +180,21 @@ def descend(
     )
 
 
-def _allowed(
-    visit: Visit,
-    shown: NDArray[np.bool_] | None,
-    grid: Grid,
-    journey: Journey,
-) -> NDArray[np.bool_]:
-    """Return which candidates of a view may be chosen, bool (N,)."""
+def _remember(journey: Journey, image: int, regions: Sequence[Region]) -> None:
+    journey.seen[image] = np.concatenate([journey.seen[image], _boxes(regions)])
+
+
+def _boxes(regions: Sequence[Region]) -> NDArray[np.float64]:
+    """Return x, y, width, height of each region, float64 (n, 4)."""
+    return np.array([[r.x, r.y, r.width, r.height] for r in regions]).reshape(-1, 4)
+
+
+def _allowed(visit: Visit, grid: Grid, journey: Journey) -> NDArray[np.bool_]:
+    """Return which candidates of a view may be chosen, bool (N,), whatever they show."""
     plan, pyramid = journey.plan, journey.pyramids[visit.image]
     if plan.fine_enough(visit.region, pyramid.mpp):
         return np.zeros(grid.cells, dtype=bool)
     allowed = _inside(visit.region, grid, pyramid)
-    if shown is not None and plan.background is not None:
-        allowed &= cell_shares(shown, visit.region, grid) >= plan.background
     if not plan.revisit:
         allowed &= ~_seen(visit.region, grid, journey.seen[visit.image])
     return allowed
@@ -194,11 +208,10 @@ def _inside(parent: Region, grid: Grid, pyramid: Pyramid) -> NDArray[np.bool_]:
     return np.logical_and.outer(down, across).ravel()
 
 
-def _seen(parent: Region, grid: Grid, seen: Sequence[Region]) -> NDArray[np.bool_]:
+def _seen(parent: Region, grid: Grid, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return which candidates have been looked at already, bool (N,)."""
     rows, columns = grid.spans(parent)
     taken = np.zeros((grid.rows, grid.columns), dtype=bool)
-    boxes = np.array([[r.x, r.y, r.width, r.height] for r in seen])
     size = [columns[0][1], rows[0][1]]
     for x, y, _, _ in boxes[(np.abs(boxes[:, 2:] - size) < _SAME).all(axis=1)]:
         at_row = np.abs(np.array([top for top, _ in rows]) - y) < _SAME

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tnet.background import foreground
+from tnet.background import cell_shares, foreground
 from tnet.descent import Visit
 from tnet.geometry import Grid
 from tnet.model import TNet
@@ -25,12 +25,13 @@ class Level:
     Attributes:
         look: float (M, D) each, the pooled features.
         logits: float (M, N) each, over the candidates; none where the walk ends.
-        foregrounds: bool (height, width), one a view; none where nothing asks for them.
+        shares: float64 (N,) a view, how much of each candidate is foreground; none where the
+            plan does not ask. A first view without candidates is asked in eighths of its sides.
     """
 
     look: list[Tensor] = field(default_factory=list)
     logits: list[Tensor] = field(default_factory=list)
-    foregrounds: list[NDArray[np.bool_]] = field(default_factory=list)
+    shares: list[NDArray[np.float64]] = field(default_factory=list)
 
 
 def observe(
@@ -53,15 +54,19 @@ def observe(
         micro_batch: views in memory and in the backbone at once; None is all of them.
     """
     level = Level()
+    asked = None
+    if plan.background is not None:
+        asked = grid or (Grid(8, 8, 1 / 8) if front[0].level == 0 else None)
     size = micro_batch or len(front)
     batches = [front[i : i + size] for i in range(0, len(front), size)]
     for visits, views in _prefetched(batches, lambda v: _read(model, pyramids, v, plan)):
-        if plan.background is not None and (grid is not None or front[0].level == 0):
-            level.foregrounds.extend(
-                foreground(view, pyramids[visit.image])
+        if asked is not None:
+            level.shares.extend(
+                cell_shares(foreground(view, pyramids[visit.image]), visit.region, asked)
                 for visit, view in zip(visits, views, strict=True)
             )
-        look = model.look(_tensor(views, model.device))
+        known = _without_nodata(views, [pyramids[visit.image] for visit in visits])
+        look = model.look(_tensor(known, model.device))
         level.look.append(look.feature)
         if grid is not None:
             level.logits.append(model.locate(look, grid))
@@ -110,6 +115,17 @@ def _read(
             ):
                 views[i] = view
     return np.stack([view for view in views if view is not None])
+
+
+def _without_nodata(views: NDArray[Any], pyramids: Sequence[Pyramid]) -> NDArray[Any]:
+    """Return views where missing pixels are NaN, which the model looks at as its mean."""
+    if all(pyramid.nodata is None or np.isnan(pyramid.nodata) for pyramid in pyramids):
+        return views
+    shown = views.astype(np.float32)
+    for view, pyramid, seen in zip(views, pyramids, shown, strict=True):
+        if pyramid.nodata is not None:
+            seen[(view == pyramid.nodata).all(axis=2)] = np.nan
+    return shown
 
 
 def _tensor(views: NDArray[Any], device: torch.device) -> Tensor:

@@ -40,8 +40,8 @@ def default(
     backbone: str = "resnet18",
     stride: int = 16,
     aggregate: Literal["mean", "weighting"] = "mean",
+    norm: Literal["batch", "group"] = "batch",
     dropout: float = 0.0,
-    drop_path: float = 0.0,
 ) -> TNet:
     """What the paper says and what works: any timm backbone, free logits, true regions.
 
@@ -56,10 +56,11 @@ def default(
         backbone: a timm architecture.
         stride: of the location module's map, in pixels of the view.
         aggregate: "mean", or learned "weighting".
+        norm: "batch" leaves the backbone's norms; "group" replaces its batch norms, which lets
+            it train with any batch size and see every level alike.
         dropout: before the classifier.
-        drop_path: rate of stochastic depth.
     """
-    network = TimmBackbone(backbone, bands=bands, stride=stride, drop_path=drop_path)
+    network = TimmBackbone(backbone, bands=bands, stride=stride, norm=norm)
     features = network.features
     if aggregate not in ("mean", "weighting"):
         raise UsageError(f"aggregate must be 'mean' or 'weighting', got {aggregate!r}")

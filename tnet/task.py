@@ -151,7 +151,7 @@ class Training(lightning.LightningModule):
         """Walk as at inference, and log accuracy and cross-entropy."""
         rule = self.settings.rule
         pyramids = [sample.pyramid for sample in batch]
-        trace = traverse(self.model, pyramids, self.plan, policy="greedy")
+        trace = traverse(self.model, pyramids, policy="greedy")
         label_B = torch.tensor([sample.label for sample in batch], device=self.device)
         terms = loss(evidence(self.model, trace, rule), label_B, self.baseline, rule)
         self._report("val", terms, hits(trace.logits_BK, label_B), terms.total)

@@ -15,10 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tnet.background import cell_shares
 from tnet.descent import Choice, Journey, Visit, descend, root
 from tnet.errors import DataError, UsageError
-from tnet.geometry import Grid
 from tnet.model import TNet
 from tnet.observe import Level, observe
 from tnet.plan import MOST_STEPS, Plan
@@ -66,14 +64,7 @@ def traverse(
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"a micro-batch must hold at least one view, got {micro_batch}")
     front = [root(pyramid, plan, image) for image, pyramid in enumerate(pyramids)]
-    journey = Journey(
-        pyramids,
-        plan,
-        policy,
-        roots=[visit.region for visit in front],
-        seen=[[visit.region] for visit in front],
-        generators=_generators(seed, len(pyramids)),
-    )
+    journey = Journey.start(pyramids, plan, policy, _generators(seed, len(pyramids)))
     visits: list[Visit] = []
     looks: list[Tensor] = []
     choices: list[Choice] = []
@@ -92,14 +83,14 @@ def traverse(
         visits.extend(front)
         looks.extend(level.look)
         if first == 0:
-            empty = _empty(level, front, grid, plan)
+            empty = _empty(level, plan) or empty
         if grid is None:
             break
         choice = descend(
             front,
             first,
             torch.cat(level.logits),
-            level.foregrounds or None,
+            np.stack(level.shares) if level.shares else None,
             journey,
         )
         choices.append(choice)
@@ -152,22 +143,17 @@ def _check(model: TNet, pyramid: Pyramid) -> None:
             f"{pyramid.name}: the image has {pyramid.bands} bands and the model expects "
             f"{expects.bands}; choose bands with --bands"
         )
-    if np.dtype(pyramid.dtype) != np.dtype(expects.dtype):
+    if np.dtype(pyramid.dtype).newbyteorder("=") != np.dtype(expects.dtype):
         raise DataError(
             f"{pyramid.name}: the image's pixels are {pyramid.dtype} and the model expects "
             f"{expects.dtype}; map them with --range LOW,HIGH"
         )
 
 
-def _empty(level: Level, front: Sequence[Visit], grid: Grid | None, plan: Plan) -> list[bool]:
-    """Say of each image whether its first view has no candidate with enough foreground."""
-    if plan.background is None:
-        return [False] * len(front)
-    cells = grid or Grid(1, 1, 1.0)
-    return [
-        not seen.any() or cell_shares(seen, visit.region, cells).max() < plan.background
-        for seen, visit in zip(level.foregrounds, front, strict=True)
-    ]
+def _empty(level: Level, plan: Plan) -> list[bool]:
+    """Say of each image whether no candidate of its first view has enough foreground."""
+    least = plan.background or 0.0
+    return [bool(share.max() < least or share.max() == 0) for share in level.shares]
 
 
 def _generators(seed: Seed, images: int) -> list[torch.Generator | None]:

@@ -1,9 +1,10 @@
 """Any timm model as a backbone: the map at a chosen stride, and the pooled feature."""
 
-from typing import Any
+from typing import Any, Literal
 
 import timm
 import torch
+from timm.layers import BatchNormAct2d, GroupNormAct
 from torch import Tensor, nn
 
 from tnet.errors import UsageError
@@ -23,6 +24,8 @@ class TimmBackbone(nn.Module):
         stride: pixels of the view per pixel of the map, at most; the deepest map with no
             coarser stride is taken.
         drop_path: rate of stochastic depth, where the model has it.
+        norm: "batch" leaves the model's own norms; "group" puts a group norm in the place of
+            each batch norm (see :func:`with_group_norms`).
 
     Raises:
         UsageError: if timm has no such model, or the model has no map at this stride.
@@ -31,7 +34,13 @@ class TimmBackbone(nn.Module):
     model: Any
 
     def __init__(
-        self, name: str, *, bands: int = 3, stride: int = 16, drop_path: float = 0.0
+        self,
+        name: str,
+        *,
+        bands: int = 3,
+        stride: int = 16,
+        drop_path: float = 0.0,
+        norm: Literal["batch", "group"] = "batch",
     ) -> None:
         super().__init__()
         # Only plain architecture names: "hf-hub:" and "local-dir:" names, which a model file
@@ -59,7 +68,9 @@ class TimmBackbone(nn.Module):
         self.stage = fine[-1]
         self.map_channels = int(stages[self.stage]["num_chs"])
         self.features = int(getattr(model, "head_hidden_size", model.num_features))
-        self.model = model
+        if norm not in ("batch", "group"):
+            raise UsageError(f"norm must be 'batch' or 'group', got {norm!r}")
+        self.model = with_group_norms(model) if norm == "group" else model
         self.name = name
 
     def forward(self, view_MCHW: Tensor) -> tuple[Tensor, Tensor]:
@@ -73,3 +84,28 @@ class TimmBackbone(nn.Module):
             ) from error
         feature = self.model.forward_head(final, pre_logits=True)
         return maps[0], torch.flatten(feature, 1)
+
+
+def with_group_norms(model: nn.Module) -> nn.Module:
+    """Put group norms of about 8 channels in the place of all batch norms, and return the model.
+
+    A walk's levels look nothing like each other, and a batch norm keeps one running average of
+    them all, which fits none at inference; a group norm sees one view at a time, so that it is
+    the same while training and afterwards, and for any batch size.
+    """
+    for name, child in list(model.named_children()):
+        if isinstance(child, nn.BatchNorm2d):
+            groups = _groups(child.num_features)
+            norm: nn.Module = nn.GroupNorm(groups, child.num_features)
+            if isinstance(child, BatchNormAct2d):
+                norm = GroupNormAct(child.num_features, num_groups=groups, apply_act=False)
+                norm.drop, norm.act = child.drop, child.act
+            setattr(model, name, norm)
+        else:
+            with_group_norms(child)
+    return model
+
+
+def _groups(channels: int) -> int:
+    """Return how many groups of at least 8 channels divide the channels evenly."""
+    return max((n for n in range(1, channels // 8 + 1) if channels % n == 0), default=1)

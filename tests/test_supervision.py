@@ -1,0 +1,151 @@
+"""Teaching with boxes, and distilling the aggregate's weights into the location module."""
+
+import dataclasses
+
+import lightning
+import numpy as np
+import pytest
+import torch
+from fakes import fake_model
+from torch import Tensor
+
+from tnet.adapters.array import open_array
+from tnet.backbones.generic import TimmBackbone
+from tnet.errors import UsageError
+from tnet.geometry import Region
+from tnet.objective import Evidence, Rule, distillation, loss
+from tnet.plan import Plan, Step
+from tnet.recipes import build
+from tnet.supervision import glimpse_labels, location_loss
+from tnet.task import Sample, Settings, Training
+from tnet.trace import Trace, subtree_weights
+from tnet.traversal import traverse
+
+PLAN = Plan(view=(16, 16), steps=(Step(2, 2, 0.5, 2), Step(2, 2, 0.5, 1)))
+
+
+def walked(plan: Plan = PLAN, images: int = 2) -> Trace:
+    pictures = [
+        open_array(np.random.default_rng(i).integers(0, 255, (64, 64, 1), dtype=np.uint8))
+        for i in range(images)
+    ]
+    return traverse(fake_model(plan), pictures, plan)
+
+
+def test_a_glimpse_is_labelled_by_what_it_shows() -> None:
+    trace = walked()
+    box = Region(3, 3, 2, 2)
+    labels = glimpse_labels(trace, [(box,), ()], torch.tensor([2, 1]), absent=0)
+    for visit, label in zip(trace.visits, labels.tolist(), strict=True):
+        shows = visit.image == 0 and visit.region.contains(Region(4, 4, 1e-9, 1e-9))
+        assert label == (2 if shows else 0)
+    assert labels[0] == 2
+
+
+def test_location_loss_is_the_cross_entropy_to_the_cells_with_boxes() -> None:
+    trace = walked(dataclasses.replace(PLAN, steps=PLAN.steps[:1]), images=1)
+    boxes = [(Region(1, 1, 2, 2), Region(5, 5, 2, 2), Region(40, 8, 2, 2))]
+    log_p = trace.choices[0].logits_PN[0].log_softmax(0)
+    wanted = -(2 * log_p[0] + log_p[1]) / 3
+    torch.testing.assert_close(location_loss(trace, boxes), wanted)
+    assert location_loss(trace, [()]) == 0
+
+
+def test_location_loss_moves_the_location_module_towards_the_box() -> None:
+    torch.manual_seed(1)
+    model = build("default", classes=["a", "b"], backbone="test_resnet", stride=8, norm="group")
+    model.plan = Plan(view=(32, 32), steps=(Step(2, 2, 0.5, 1),))
+    pictures = [open_array(np.full((64, 64, 3), 90, dtype=np.uint8))]
+    adam = torch.optim.Adam(model.location.parameters(), lr=0.02)
+    losses = []
+    for _ in range(30):
+        trace = traverse(model, pictures)
+        value = location_loss(trace, [(Region(40, 40, 4, 4),)])
+        losses.append(float(value))
+        adam.zero_grad()
+        value.backward()
+        adam.step()
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_subtree_weights_add_up() -> None:
+    trace = walked()
+    worth = subtree_weights(trace)
+    for index, visit in enumerate(trace.visits):
+        children = [i for i, v in enumerate(trace.visits) if v.parent == index]
+        torch.testing.assert_close(worth[index], trace.weight_G[index] + worth[children].sum())
+        if visit.parent is None:
+            assert float(worth[index]) == pytest.approx(1, abs=1e-6)
+
+
+def test_distillation_by_hand() -> None:
+    share = torch.tensor([0.0, 0.25, 0.75]).log().nan_to_num(neginf=0.0)
+    evidence = Evidence(
+        torch.zeros(1, 2),
+        torch.zeros(3, 2),
+        torch.zeros(3),
+        torch.zeros(3, dtype=torch.int64),
+        torch.tensor([0, 1, 1]),
+        share_G=share,
+        worth_G=torch.tensor([1.0, 0.2, 0.6]),
+    )
+    wanted = -(0.2 * np.log(0.25) + 0.6 * np.log(0.75))
+    assert float(distillation(evidence, 1)) == pytest.approx(wanted, rel=1e-6)
+    rule = Rule(distill=2.0)
+    label = torch.zeros(1, dtype=torch.int64)
+    got = loss(evidence, label, torch.tensor(0.5), rule)
+    assert float(got.distill) == pytest.approx(2 * wanted, rel=1e-6)
+    without = evidence._replace(worth_G=None)
+    with pytest.raises(UsageError, match="distillation needs"):
+        loss(without, label, torch.tensor(0.5), rule)
+
+
+def test_glimpses_without_a_label_have_no_terms() -> None:
+    logits: Tensor = torch.randn(3, 2)
+    evidence = Evidence(
+        torch.randn(1, 2),
+        logits,
+        torch.tensor([0.0, -1.0, -2.0]),
+        torch.zeros(3, dtype=torch.int64),
+        torch.tensor([0, 1, 1]),
+        label_G=torch.tensor([-100, 1, -100]),
+    )
+    rule = Rule(reinforce=0.0, main_ce=0.0)
+    got = loss(evidence, torch.tensor([0]), torch.tensor(0.5), rule)
+    wanted = torch.nn.functional.cross_entropy(logits[1:2], torch.tensor([1]))
+    torch.testing.assert_close(got.total, wanted)
+
+
+def test_a_fit_with_boxes_learns_from_them_alone() -> None:
+    torch.manual_seed(0)
+    model = build("default", classes=["none", "dot"], backbone="test_resnet", norm="group")
+    model.plan = Plan(view=(32, 32), steps=(Step(2, 2, 0.5, 1),))
+    pixels = np.full((64, 64, 3), 200, dtype=np.uint8)
+    pixels[40:48, 40:48] = 30
+    sample = Sample(open_array(pixels), 1, 0, (Region(40, 40, 8, 8),))
+    settings = Settings(Rule(reinforce=0.0), supervise=1.0, absent=0, lr=3e-3, head_lr=3e-3)
+    trainer = lightning.Trainer(
+        max_epochs=12,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    images = torch.utils.data.DataLoader([sample], collate_fn=list)  # type: ignore[arg-type]
+    trainer.fit(Training(model, settings), images, images)
+    found = traverse(model.eval(), [sample.pyramid])
+    assert found.visits[1].cell == 3
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "mobilenetv3_small_050", "test_byobnet"])
+def test_group_norms_take_the_place_of_batch_norms(name: str) -> None:
+    backbone = TimmBackbone(name, stride=16, norm="group")
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in backbone.modules())
+    views = torch.randn(3, 3, 64, 64)
+    backbone.train()
+    together = backbone(views)[1]
+    alone = backbone(views[:1])[1]
+    torch.testing.assert_close(together[:1], alone, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UsageError, match="norm must be"):
+        TimmBackbone(name, norm="layer")  # type: ignore[arg-type]
