@@ -12,6 +12,7 @@ from tnet.adapters.opening import SUFFIXES as SUFFIXES
 from tnet.adapters.opening import describe as describe
 from tnet.adapters.opening import is_image as is_image
 from tnet.adapters.opening import open_pyramid as open_pyramid
+from tnet.adapters.views import crop as crop
 from tnet.adapters.views import rescale as rescale
 from tnet.adapters.views import select_bands as select_bands
 from tnet.adapters.views import with_spacing as with_spacing
@@ -19,6 +20,7 @@ from tnet.adapters.views import with_spacing as with_spacing
 __all__ = [
     "READERS",
     "SUFFIXES",
+    "crop",
     "describe",
     "is_image",
     "open_pyramid",

@@ -77,6 +77,64 @@ class ScaledView(View):
         return cast(shown, self.dtype if dtype is None else np.dtype(dtype))
 
 
+class CropView(View):
+    """A part of an image as an image of its own; see ``crop``."""
+
+    def __init__(self, inner: Pyramid, facts: Facts, part: Region) -> None:
+        super().__init__(inner, facts)
+        self._part = part
+
+    def _inside(self, region: Region) -> Region:
+        x, y = self._part.x + region.x, self._part.y + region.y
+        return Region(x, y, region.width, region.height)
+
+    def _ask(self, how: How) -> How:
+        asked = How(**how)
+        valid = how.get("valid")
+        asked["valid"] = self._part if valid is None else self._inside(valid)
+        return asked
+
+    def read(self, region: Region, size: tuple[int, int], **how: Unpack[How]) -> Pixels:
+        """Return ``region`` of the part, resampled to ``size``."""
+        return super().read(self._inside(region), size, **how)
+
+    def read_many(
+        self, regions: Sequence[Region], size: tuple[int, int], **how: Unpack[How]
+    ) -> Pixels:
+        """Return all ``regions`` of the part: (n, height, width, bands)."""
+        return super().read_many([self._inside(region) for region in regions], size, **how)
+
+
+def crop(pyramid: Pyramid, part: Region) -> Pyramid:
+    """Return a part of an image as an image of its own, with nothing beyond its border.
+
+    Closing it closes the image that it is a part of.
+
+    Args:
+        pyramid: the image.
+        part: in whole pixels of level 0; it may reach past the image.
+
+    Raises:
+        ValueError: if the part is not in whole pixels.
+    """
+    if any(value != int(value) for value in (part.x, part.y, part.width, part.height)):
+        raise ValueError(f"a crop of {pyramid.name} must be in whole pixels, got {part}")
+    levels = tuple(
+        replace(
+            level,
+            width=max(1, round(part.width / level.scale_x)),
+            height=max(1, round(part.height / level.scale_y)),
+        )
+        for level in pyramid.levels
+    )
+    transform = pyramid.transform
+    if transform is not None:
+        a, b, c, d, e, f = transform
+        x, y = part.x, part.y
+        transform = (a, b, c + a * x + b * y, d, e, f + d * x + e * y)
+    return CropView(pyramid, replace(facts_of(pyramid), levels=levels, transform=transform), part)
+
+
 def select_bands(pyramid: Pyramid, bands: Sequence[int]) -> Pyramid:
     """Return a pyramid that shows some bands, counted from 0, in the order given.
 

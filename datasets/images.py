@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from torch.utils.data import DataLoader, Dataset
 
@@ -69,6 +70,11 @@ class LabelledImages(Dataset[Sample]):
         return Sample(self._open[index], label, seed, self.boxes[index])
 
 
-def batches(images: LabelledImages, size: int, *, shuffle: bool = False) -> DataLoader[Sample]:
+def batches(
+    images: Dataset[Sample] | Sequence[Sample], size: int, *, shuffle: bool = False
+) -> DataLoader[Sample]:
     """Return a plain loader of lists of samples; pixels are read by the walk's own threads."""
-    return DataLoader(images, batch_size=size, shuffle=shuffle, collate_fn=list)
+    # A sequence has all that a map-style data set needs, and torch's types do not say so.
+    return DataLoader(
+        cast("Dataset[Sample]", images), batch_size=size, shuffle=shuffle, collate_fn=list
+    )

@@ -2,18 +2,29 @@
 
 python -m tnet.scripts.train_demo WORK --out tnet/models/demo.safetensors
 
-Makes the slides in WORK (kept for the next run), trains on their labels and the boxes of their
-targets, reports the accuracy on slides it has not seen, and writes the model.
+Makes the slides in WORK (kept for the next run); first the backbone learns what single objects
+are, then the whole model learns to walk, from the slides' labels and the boxes of the targets.
+Reports the accuracy on slides it has not seen, and writes the model.
 """
 
 import hashlib
+import random
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from tnet.datasets.images import LabelledImages
+    from tnet.model import TNet
+    from tnet.task import Sample, Settings
+
+_COMMAND = "python -m tnet.scripts.train_demo WORK --out tnet/models/demo.safetensors"
+_OBJECT = 256  # pixels of level 0 around an object, as the last level of the walk sees it
+_DECOYS = 12  # of each slide, to learn from
 
 
 def train_demo(
@@ -21,23 +32,19 @@ def train_demo(
     out: Annotated[Path, typer.Option(help="The model file to write.")],
     slides: Annotated[int, typer.Option(min=6, help="Training slides to make.")] = 210,
     held_out: Annotated[int, typer.Option(min=3, help="Slides to measure on.")] = 60,
-    epochs: Annotated[int, typer.Option(min=1)] = 22,
-    batch: Annotated[int, typer.Option(min=1, help="Slides a step.")] = 4,
+    object_epochs: Annotated[int, typer.Option(min=1, help="Passes over single objects.")] = 8,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the slides.")] = 8,
     seed: Annotated[int, typer.Option()] = 1,
 ) -> None:
     """Make the slides, train, measure, write the model."""
     import lightning
-    import torch
 
     from tnet.bundle import save
-    from tnet.datasets.images import LabelledImages, batches, read_labels
+    from tnet.datasets.images import LabelledImages, read_labels
     from tnet.datasets.synthetic import CLASSES, make_dataset, read_truth
     from tnet.geometry import Region
-    from tnet.location import ContextLocation
     from tnet.objective import Rule
-    from tnet.plan import Plan, Step
-    from tnet.recipes import build
-    from tnet.task import Settings, Training
+    from tnet.task import Settings
 
     started = time.perf_counter()
     make_dataset(work / "train", slides, seed=seed, on_progress=_progress("training slides"))
@@ -48,9 +55,45 @@ def train_demo(
     test = LabelledImages(read_labels(work / "test" / "labels.csv")[:held_out], CLASSES, seed)
 
     lightning.seed_everything(seed, verbose=False)
+    model = _model(CLASSES)
+    objects = Settings(Rule(main_ce=1.0), lr=2e-3, head_lr=2e-3, weight_decay=0.02)
+    crops = _objects(train, seed)
+    _fit(model, objects, crops, crops[::20], epochs=object_epochs, batch=32, plan="look once")
+    walks = Settings(
+        Rule(reinforce=0.02, main_ce=0.3, main_reinforce=0.2),
+        lr=5e-4,
+        head_lr=1e-3,
+        weight_decay=0.02,
+        supervise=1.0,
+        absent=CLASSES.index("normal"),
+    )
+    accuracy = _fit(model, walks, train, test, epochs=epochs, batch=4, plan="walk")
+    record = {
+        "command": _COMMAND,
+        "data": hashlib.sha256((work / "train" / "labels.csv").read_bytes()).hexdigest(),
+        "supervision": "slide labels, and boxes of the targets",
+        "slides": slides,
+        "objects": len(crops),
+        "epochs": [object_epochs, epochs],
+        "seed": seed,
+        "test_slides": held_out,
+        "test_accuracy": accuracy,
+        "minutes": round((time.perf_counter() - started) / 60, 1),
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save(model, out, training=record)
+    _say(f"{out}: {accuracy:.1%} of {held_out} test slides right, {record['minutes']} minutes")
+
+
+def _model(classes: tuple[str, ...]) -> "TNet":
+    """Build the demo's model: small, and the same while training and afterwards."""
+    from tnet.location import ContextLocation
+    from tnet.plan import Plan, Step
+    from tnet.recipes import build
+
     model = build(
         "default",
-        classes=list(CLASSES),
+        classes=list(classes),
         backbone="test_resnet",
         stride=8,
         aggregate="weighting",
@@ -60,22 +103,59 @@ def train_demo(
     # second, and at the third one sees 5/8 of their pixels.
     model.plan = Plan(
         view=(160, 160),
-        steps=(Step(16, 16, 1 / 16, 8), Step(15, 15, 1 / 8, 4)),
+        steps=(Step(16, 16, 1 / 16, 8), Step(15, 15, _OBJECT / 2048, 4)),
         background=0.05,
     )
     # The boxes teach the map itself, not only what reads it.
     assert isinstance(model.location, ContextLocation)
     model.location.detach = False
-    steps = epochs * -(-len(train) // batch)
-    settings = Settings(
-        Rule(reinforce=0.02, main_ce=0.3, main_reinforce=0.2),
-        lr=2e-3,
-        head_lr=2e-3,
-        weight_decay=0.02,
-        steps=steps,
-        supervise=1.0,
-        absent=CLASSES.index("normal"),
-    )
+    return model
+
+
+def _objects(images: "LabelledImages", seed: int) -> "list[Sample]":
+    """Return crops around every target, with their slide's label, and around some decoys."""
+    from tnet.adapters import crop
+    from tnet.datasets.synthetic import CLASSES, read_truth
+    from tnet.geometry import Region
+    from tnet.task import Sample
+
+    chance = random.Random(seed)
+    absent, found = CLASSES.index("normal"), []
+    for index, (path, label) in enumerate(images.rows):
+        truth = read_truth(path)
+        decoys = chance.sample(truth.decoys, min(_DECOYS, len(truth.decoys)))
+        known = [(box, label) for box in truth.targets] + [(box, absent) for box in decoys]
+        for (x, y, width, height), own in known:
+            # Anywhere in the view, as the walk will find it.
+            slack_x, slack_y = _OBJECT - width, _OBJECT - height
+            left = x - int(chance.random() * slack_x)
+            top = y - int(chance.random() * slack_y)
+            part = crop(images[index].pyramid, Region(left, top, _OBJECT, _OBJECT))
+            found.append(Sample(part, own, seed))
+    chance.shuffle(found)
+    return found
+
+
+def _fit(
+    model: "TNet",
+    settings: "Settings",
+    train: Any,
+    test: Any,
+    *,
+    epochs: int,
+    batch: int,
+    plan: str,
+) -> float:
+    """Train, and return the accuracy on the test images."""
+    import lightning
+
+    from tnet.datasets.images import batches
+    from tnet.task import Training
+
+    whole = model.plan
+    walk = replace(whole, steps=(replace(whole.steps[0], glimpses=6), whole.steps[1]))
+    if plan == "look once":
+        model.plan = walk = replace(whole, steps=(), background=None)
     trainer = lightning.Trainer(
         max_epochs=epochs,
         accelerator="auto",
@@ -88,31 +168,11 @@ def train_demo(
         gradient_clip_val=1.0,
         callbacks=[_report_callback()],
     )
-    # Fewer regions while training than at inference: the same gradients for less reading.
-    plan = replace(
-        model.plan, steps=(replace(model.plan.steps[0], glimpses=6), model.plan.steps[1])
-    )
-    trainer.fit(
-        Training(model, settings, plan=plan),
-        batches(train, batch, shuffle=True),
-        batches(test, batch),
-    )
-    accuracy = float(trainer.callback_metrics["val_accuracy"])
-    record: dict[str, Any] = {
-        "supervision": "image labels, and boxes of the targets",
-        "command": "python -m tnet.scripts.train_demo WORK --out tnet/models/demo.safetensors",
-        "data": hashlib.sha256((work / "train" / "labels.csv").read_bytes()).hexdigest(),
-        "slides": slides,
-        "epochs": epochs,
-        "seed": seed,
-        "test_slides": held_out,
-        "test_accuracy": accuracy,
-        "minutes": round((time.perf_counter() - started) / 60, 1),
-        "torch": torch.__version__,
-    }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    save(model, out, training=record)
-    _say(f"{out}: {accuracy:.1%} of {held_out} test slides right, {record['minutes']} minutes")
+    steps = epochs * -(-len(train) // batch)
+    task = Training(model, replace(settings, steps=steps), plan=walk)
+    trainer.fit(task, batches(train, batch, shuffle=True), batches(test, batch))
+    model.plan = whole
+    return float(trainer.callback_metrics["val_accuracy"])
 
 
 def _progress(what: str) -> Any:
@@ -129,7 +189,7 @@ def _report_callback() -> Any:
     class Report(lightning.Callback):
         """One line an epoch."""
 
-        def on_validation_end(
+        def on_train_epoch_end(
             self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
         ) -> None:
             metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tnet.adapters.array import open_array
 from tnet.backbones.generic import TimmBackbone
+from tnet.datasets.images import batches
 from tnet.errors import UsageError
 from tnet.geometry import Region
 from tnet.objective import Evidence, Rule, distillation, loss
@@ -61,7 +62,7 @@ def test_location_loss_moves_the_location_module_towards_the_box() -> None:
     for _ in range(30):
         trace = traverse(model, pictures)
         value = location_loss(trace, [(Region(40, 40, 4, 4),)])
-        losses.append(float(value))
+        losses.append(value.item())
         adam.zero_grad()
         value.backward()
         adam.step()
@@ -132,7 +133,7 @@ def test_a_fit_with_boxes_learns_from_them_alone() -> None:
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    images = torch.utils.data.DataLoader([sample], collate_fn=list)  # type: ignore[arg-type]
+    images = batches([sample], 1)
     trainer.fit(Training(model, settings), images, images)
     found = traverse(model.eval(), [sample.pyramid])
     assert found.visits[1].cell == 3

@@ -3,8 +3,10 @@
 The only file of the engine that imports lightning.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import lightning
@@ -69,7 +71,8 @@ class Settings:
         lr: learning rate of the backbone.
         head_lr: learning rate of everything else.
         weight_decay: of AdamW.
-        steps: length of the cosine schedule in steps; None keeps the rates constant.
+        steps: length of the schedule (a tenth of warming up, then a cosine) in steps; None
+            keeps the rates constant.
         entropy: weight of the bonus on the entropy of the location distributions.
         supervise: weight of the cross-entropy that teaches the location module the boxes; 0
             learns from image labels alone.
@@ -171,7 +174,7 @@ class Training(lightning.LightningModule):
         )
 
     def configure_optimizers(self) -> lightning.pytorch.utilities.types.OptimizerLRScheduler:
-        """Return AdamW with two learning rates, and a cosine schedule if there is one."""
+        """Return AdamW with two learning rates, and the schedule if there is one."""
         backbone = list(self.model.backbone.parameters())
         known = {id(parameter) for parameter in backbone}
         heads = [p for p in self.model.parameters() if id(p) not in known]
@@ -185,11 +188,19 @@ class Training(lightning.LightningModule):
         )
         if settings.steps is None:
             return optimizer
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, partial(_warm_cosine, settings.steps)
+        )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def _warm_cosine(steps: int, step: int) -> float:
+    """Return the share of the learning rate: up over the first tenth, then down a cosine."""
+    done = step / max(steps, 1)
+    return max(done / 0.1, 0.01) if done < 0.1 else 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
 
 def mean_entropy(trace: Trace) -> Tensor:
