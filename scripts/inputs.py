@@ -9,6 +9,7 @@ from tnet.errors import UsageError
 
 _ZARR = ".zarr"
 _UNFINISHED = ".partial"
+_MOST_BYTES = 255 - len(".json")  # what file systems take, less the longest suffix of ours
 
 
 def find_images(arguments: Iterable[str]) -> list[Path]:
@@ -32,19 +33,32 @@ def find_images(arguments: Iterable[str]) -> list[Path]:
 def output_names(paths: Iterable[Path]) -> list[str]:
     """Return a name for each image's own files: without folder and known suffix, all different.
 
-    The second image of a name becomes NAME-2, and so on; case is no difference.
+    The second image of a name becomes NAME-2, and so on; case is no difference. A name that is
+    too long for a file with a suffix is cut at its end.
     """
     taken: set[str] = set()
+    numbers: dict[str, int] = {}
     names = []
     for path in paths:
         stem = _stem(path)
-        name, number = stem, 1
+        number = numbers.get(stem.casefold(), 0) + 1
+        name = _cut(stem, "" if number == 1 else f"-{number}")
         while name.casefold() in taken:
             number += 1
-            name = f"{stem}-{number}"
+            name = _cut(stem, f"-{number}")
+        numbers[stem.casefold()] = number
         taken.add(name.casefold())
         names.append(name)
     return names
+
+
+def _cut(stem: str, number: str) -> str:
+    """Return a stem and its number, in no more bytes than a file's name may have."""
+    room = _MOST_BYTES - len(number)
+    encoded = stem.encode("utf-8", "surrogateescape")
+    if len(encoded) > room:
+        stem = encoded[:room].decode("utf-8", "ignore")
+    return stem + number
 
 
 def _stem(path: Path) -> str:

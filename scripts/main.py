@@ -17,6 +17,7 @@ from tnet.scripts.classify import classify
 from tnet.scripts.demo import demo
 from tnet.scripts.info import info
 from tnet.scripts.models import models
+from tnet.scripts.report import say
 
 INTERNAL_ERROR = 1
 INTERRUPTED = 130
@@ -65,7 +66,8 @@ def run() -> int:
     """Run the command line of ``sys.argv``; return the exit code.
 
     0 done; 1 our own mistake, or nobody reads our output any more; 2 wrong usage; 3 data unfit
-    for use; 130 interrupted; anything else is the command's own word (``typer.Exit``).
+    for use, all of it; 4 some of it; 6 a result cannot be written (the disk is full, or it is
+    forbidden); 130 interrupted. A command gives its own with ``typer.Exit``.
     """
     settings = {"debug": False}
     try:
@@ -75,7 +77,7 @@ def run() -> int:
             sys.stdout.flush()
     except SystemExit as leaving:  # how Typer ends, having shown help or a usage error
         if leaving.code == INTERRUPTED:
-            _say("interrupted")
+            say("interrupted")
         return leaving.code if isinstance(leaving.code, int) else 0
     except BrokenPipeError:
         # The reader has left, as `head` does; what is still buffered must not raise at exit.
@@ -84,21 +86,15 @@ def run() -> int:
     except TNetError as error:
         if settings["debug"]:
             traceback.print_exc()
-        _say(str(error))
+        say(str(error))
         return error.exit_code
     except Exception as error:
         if settings["debug"]:
             traceback.print_exc()
         way_out = "" if settings["debug"] else "; for the traceback run `tnet --debug ...` again"
-        _say(f"internal error: {type(error).__name__}: {error}{way_out}")
+        say(f"internal error: {type(error).__name__}: {error}{way_out}")
         return INTERNAL_ERROR
     return 0
-
-
-def _say(sentence: str) -> None:
-    """Print one line to stderr; a control character (of a file's name, say) shows as its code."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in sentence)
-    print(f"tnet: {line}", file=sys.stderr)
 
 
 if __name__ == "__main__":

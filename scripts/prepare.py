@@ -140,6 +140,9 @@ def _check(pyramid: Pyramid, expects: Input) -> None:
 def _scale_note(pyramid: Pyramid, expects: Input) -> list[str]:
     if pyramid.mpp is None or expects.mpp is None:
         return []
+    if not all(0 < side < math.inf for side in pyramid.mpp):
+        x, y = pyramid.mpp
+        return [f"its pixels cannot be {x:g} x {y:g} µm, as its file says; say with --mpp"]
     mine = math.sqrt(pyramid.mpp[0] * pyramid.mpp[1])
     if max(mine / expects.mpp, expects.mpp / mine) <= _OTHER_SCALE:
         return []

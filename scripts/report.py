@@ -1,17 +1,14 @@
-"""What came of each image, as a table, a CSV file and JSON; and how commands talk on stderr."""
+"""What came of each image, as a table and as JSON; and how commands talk on stderr."""
 
-import csv
-import io
 import json
 import math
-import os
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tnet.errors import TNetError
+from tnet.errors import DataError, TNetError
 
 if TYPE_CHECKING:
     from tnet.record import Walk
@@ -20,13 +17,9 @@ ALL_FAILED = 3
 SOME_FAILED = 4
 FAILED = "failed"
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet recognises one
-
-
-class OutputError(TNetError):
-    """A result that cannot be written: the disk is full, or it is forbidden."""
-
-    exit_code = 6
+# What a slip of ours raises; where a reader stumbles over a damaged file, it may raise them too.
+_SLIPS = (AssertionError, AttributeError, NameError, TypeError)
+_READERS = "tnet.adapters"
 
 
 @dataclass(frozen=True)
@@ -46,6 +39,7 @@ class Result:
         width, height: of level 0, in pixels.
         mpp: µm per level-0 pixel, the mean of x and y.
         notes: what the user should know of it.
+        walk: the file of its walk, relative to the folder of results, if one was written.
         error: why it failed.
     """
 
@@ -62,18 +56,29 @@ class Result:
     height: int | None = None
     mpp: float | None = None
     notes: tuple[str, ...] = ()
+    walk: str | None = None
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able values; ``error`` only where there is one."""
+        """Return JSON-able values; ``walk`` and ``error`` only where there is one."""
         values = asdict(self)
-        if self.error is None:
-            del values["error"]
+        for name in ("walk", "error"):
+            if values[name] is None:
+                del values[name]
         return values
 
 
 def result_of(image: str, walk: "Walk", mpp: tuple[float, float] | None) -> Result:
-    """Return the result of a walk."""
+    """Return the result of a walk.
+
+    Raises:
+        DataError: if the model came to no numbers.
+    """
+    if walk.outcome == "class" and not all(map(math.isfinite, walk.probabilities)):
+        raise DataError(
+            f"{image}: the model's answer is not a number; the image holds values far from those "
+            "that the model learned from, or the model's weights are damaged"
+        )
     return Result(
         image=image,
         outcome=walk.outcome,
@@ -102,7 +107,17 @@ def reason(image: str, error: Exception) -> str:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"{image}: there is not enough memory for it; try --batch 1, or a tiled file"
     about = str(error).strip().partition("\n")[0]
+    if isinstance(error, _SLIPS) and _is_ours(error):
+        return f"{image}: internal error: {type(error).__name__}: {about}"
     return f"{image} cannot be read: {about or type(error).__name__}"
+
+
+def _is_ours(error: Exception) -> bool:
+    """Say whether the innermost function of TNet that an error passed is none that reads files."""
+    frames = traceback.walk_tb(error.__traceback__)
+    modules = [str(frame.f_globals.get("__name__", "")) for frame, _ in frames]
+    inside = [name for name in modules if name.partition(".")[0] == "tnet"]
+    return bool(inside) and not inside[-1].startswith(_READERS)
 
 
 def exit_code(failed: int, total: int) -> int:
@@ -152,48 +167,9 @@ def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[st
     return lines
 
 
-def csv_text(results: Sequence[Result], classes: Sequence[str]) -> str:
-    """Return the results as CSV with one column ``p_CLASS`` a class."""
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    before = ("image", "outcome", "label", "confidence")
-    after = ("glimpses", "pixels", "share", "seconds", "width", "height", "mpp", "error")
-    writer.writerow([*before, *(f"p_{name}" for name in classes), *after])
-    for result in results:
-        values = [getattr(result, name) for name in before]
-        values += [result.probabilities.get(name) for name in classes]
-        values += [getattr(result, name) for name in after]
-        writer.writerow([_cell(value) for value in values])
-    return file.getvalue()
-
-
-def _cell(value: object) -> object:
-    """Keep text from being taken for a formula when a spreadsheet opens the file."""
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return value
-
-
-def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file beside its place and rename it, so that none is ever half-written.
-
-    Raises:
-        OutputError: if it cannot be written.
-    """
-    partial = path.with_name(f".{os.getpid()}.partial")
-    try:
-        if isinstance(content, str):
-            content = content.encode("utf-8", "backslashreplace")
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def print_json(value: object) -> None:
-    """Print one JSON document to stdout, in characters that it can take."""
+    """Print one JSON document to stdout, in characters that it can take; NaN becomes null."""
+    value = _known_to_json(value)
     text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
     try:
         text.encode(sys.stdout.encoding or "ascii")
@@ -202,19 +178,27 @@ def print_json(value: object) -> None:
     print(text)
 
 
+def _known_to_json(value: Any) -> Any:
+    """Return a value without the numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {name: _known_to_json(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_known_to_json(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def clean(text: str) -> str:
-    """Return text that cannot steer a terminal: control characters show as their codes."""
-    return "".join(
-        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
-    )
+    """Return a line that cannot steer a terminal: control characters show as their codes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def shown(text: str) -> str:
-    """Return text that is safe to print to stdout, in characters that it can take."""
+    """Return lines that are safe to print to stdout, in characters that it can take."""
     encoding = sys.stdout.encoding or "ascii"
-    return clean(text).encode(encoding, "backslashreplace").decode(encoding)
+    lines = "\n".join(map(clean, text.split("\n")))
+    return lines.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def say(sentence: str) -> None:
     """Print one line to stderr, which shows what it cannot encode as codes."""
-    print(f"tnet: {clean(sentence.replace(chr(10), ' '))}", file=sys.stderr)
+    print(f"tnet: {clean(sentence)}", file=sys.stderr)

@@ -7,7 +7,6 @@ are, then the whole model learns to walk, from the slides' labels and the boxes 
 Reports the accuracy on slides it has not seen, and writes the model.
 """
 
-import hashlib
 import random
 import sys
 import time
@@ -40,6 +39,7 @@ def train_demo(
     import lightning
 
     from tnet.bundle import save
+    from tnet.datasets.fingerprint import fingerprint
     from tnet.datasets.images import LabelledImages, read_labels
     from tnet.datasets.synthetic import CLASSES, make_dataset, read_truth
     from tnet.geometry import Region
@@ -70,7 +70,7 @@ def train_demo(
     accuracy = _fit(model, walks, train, test, epochs=epochs, batch=4, plan="walk")
     record = {
         "command": _COMMAND,
-        "data": hashlib.sha256((work / "train" / "labels.csv").read_bytes()).hexdigest(),
+        "data": fingerprint(work / "train"),
         "supervision": "slide labels, and boxes of the targets",
         "slides": slides,
         "objects": len(crops),
@@ -106,6 +106,7 @@ def _model(classes: tuple[str, ...]) -> "TNet":
         steps=(Step(16, 16, 1 / 16, 8), Step(15, 15, _OBJECT / 2048, 4)),
         background=0.05,
     )
+    model.expect(replace(model.expects, mpp=0.25))
     # The boxes teach the map itself, not only what reads it.
     assert isinstance(model.location, ContextLocation)
     model.location.detach = False

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tnet.bundle import load, shipped
+from tnet.datasets.fingerprint import fingerprint
 from tnet.datasets.images import LabelledImages, batches, read_labels
 from tnet.datasets.synthetic import CLASSES, make_dataset
 from tnet.errors import DataError
@@ -44,6 +45,20 @@ def test_the_shipped_model_is_small_and_says_how_it_was_made() -> None:
     assert model.classes == CLASSES
     assert "train_demo" in model.training_record["command"]
     assert len(model.training_record["data"]) == 64
+    assert model.expects.mpp == 0.25
+    assert model.name == "demo"
+
+
+def test_the_fingerprint_is_of_names_and_contents(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "deep").mkdir(parents=True)
+        (tmp_path / name / "deep" / "x").write_bytes(b"123")
+    first = fingerprint(tmp_path / "a")
+    assert first == fingerprint(tmp_path / "b")
+    (tmp_path / "b" / "deep" / "x").write_bytes(b"124")
+    assert fingerprint(tmp_path / "b") != first
+    (tmp_path / "a" / "deep" / "x").rename(tmp_path / "a" / "deep" / "y")
+    assert fingerprint(tmp_path / "a") != first
 
 
 def test_labelled_images_are_samples_with_a_seed_each(tmp_path: Path) -> None:

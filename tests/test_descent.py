@@ -68,8 +68,6 @@ def test_log_probs_follow_the_draw_and_not_the_raster(seed: int) -> None:
         torch.testing.assert_close(choice.log_prob[drawn], wanted)
         marginal = torch.log(logits[image].softmax(0)[order] + 1e-10)
         torch.testing.assert_close(choice.marginal[drawn], marginal)
-        share = logits[image][order].log_softmax(0)
-        torch.testing.assert_close(choice.share[drawn], share)
 
 
 def test_parents_that_draw_unequally_keep_their_rows() -> None:
@@ -95,7 +93,7 @@ def test_where_nothing_may_be_chosen_nothing_is() -> None:
     plan = dataclasses.replace(PLAN, background=0.02)
     choice = go(journey(plan), [[0.0] * 9], np.zeros((1, 9)))
     assert choice.visits == []
-    assert choice.log_prob.shape == choice.marginal.shape == choice.share.shape == (0,)
+    assert choice.log_prob.shape == choice.marginal.shape == (0,)
     assert choice.logits_PN.shape == (0, 9)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tnet.errors import UsageError
-from tnet.objective import Evidence, Rule, contrastive, distillation, hits, l2_penalty, loss
+from tnet.objective import Evidence, Rule, contrastive, hits, l2_penalty, loss
 
 HALF = torch.tensor(0.5)
 
@@ -151,16 +151,6 @@ def test_terms_that_need_more_evidence_say_so() -> None:
     e, label = evidence()
     with pytest.raises(UsageError, match="aggregated features"):
         loss(e._replace(aggregate_BD=None), label, HALF, Rule(contrastive=0.1))
-    with pytest.raises(UsageError, match="shares"):
-        loss(e, label, HALF, Rule(distill=0.1))
-
-
-def test_distillation_by_hand() -> None:
-    e, _ = evidence(levels=2, images=1)
-    share = torch.tensor([0.0, math.log(0.25), math.log(0.75)])
-    worth = torch.tensor([1.0, 0.6, 0.2])
-    got = distillation(e._replace(share_G=share, worth_G=worth), 1)
-    assert float(got) == pytest.approx(-(0.6 * math.log(0.25) + 0.2 * math.log(0.75)), abs=1e-6)
 
 
 def test_l2_leaves_out_batch_norms() -> None:
@@ -184,7 +174,6 @@ WRONG: list[dict[str, Any]] = [
     {"reinforce": math.nan},
     {"contrastive": -0.5},
     {"l2": math.inf},
-    {"distill": -1.0},
 ]
 
 

@@ -1,4 +1,4 @@
-"""Teaching with boxes, and distilling the aggregate's weights into the location module."""
+"""Teaching with boxes, and group norms."""
 
 import dataclasses
 
@@ -14,12 +14,12 @@ from tnet.backbones.generic import TimmBackbone
 from tnet.datasets.images import batches
 from tnet.errors import UsageError
 from tnet.geometry import Region
-from tnet.objective import Evidence, Rule, distillation, loss
+from tnet.objective import Evidence, Rule, loss
 from tnet.plan import Plan, Step
 from tnet.recipes import build
 from tnet.supervision import glimpse_labels, location_loss
 from tnet.task import Sample, Settings, Training
-from tnet.trace import Trace, subtree_weights
+from tnet.trace import Trace
 from tnet.traversal import traverse
 
 PLAN = Plan(view=(16, 16), steps=(Step(2, 2, 0.5, 2), Step(2, 2, 0.5, 1)))
@@ -67,38 +67,6 @@ def test_location_loss_moves_the_location_module_towards_the_box() -> None:
         value.backward()
         adam.step()
     assert losses[-1] < 0.5 * losses[0]
-
-
-def test_subtree_weights_add_up() -> None:
-    trace = walked()
-    worth = subtree_weights(trace)
-    for index, visit in enumerate(trace.visits):
-        children = [i for i, v in enumerate(trace.visits) if v.parent == index]
-        torch.testing.assert_close(worth[index], trace.weight_G[index] + worth[children].sum())
-        if visit.parent is None:
-            assert float(worth[index]) == pytest.approx(1, abs=1e-6)
-
-
-def test_distillation_by_hand() -> None:
-    share = torch.tensor([0.0, 0.25, 0.75]).log().nan_to_num(neginf=0.0)
-    evidence = Evidence(
-        torch.zeros(1, 2),
-        torch.zeros(3, 2),
-        torch.zeros(3),
-        torch.zeros(3, dtype=torch.int64),
-        torch.tensor([0, 1, 1]),
-        share_G=share,
-        worth_G=torch.tensor([1.0, 0.2, 0.6]),
-    )
-    wanted = -(0.2 * np.log(0.25) + 0.6 * np.log(0.75))
-    assert float(distillation(evidence, 1)) == pytest.approx(wanted, rel=1e-6)
-    rule = Rule(distill=2.0)
-    label = torch.zeros(1, dtype=torch.int64)
-    got = loss(evidence, label, torch.tensor(0.5), rule)
-    assert float(got.distill) == pytest.approx(2 * wanted, rel=1e-6)
-    without = evidence._replace(worth_G=None)
-    with pytest.raises(UsageError, match="distillation needs"):
-        loss(without, label, torch.tensor(0.5), rule)
 
 
 def test_glimpses_without_a_label_have_no_terms() -> None:

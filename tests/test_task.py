@@ -84,7 +84,7 @@ def test_masked_cells_leave_gradients_finite() -> None:
     pixels = np.full((96, 96, 3), 255, dtype=np.uint8)
     pixels[:40, :40] = noise(40, 40, 3)
     batch = [Sample(open_array(pixels), 0, 1), *samples(2)]
-    training = Training(model, Settings(entropy=0.1, rule=Rule(distill=0.1)))
+    training = Training(model, Settings(entropy=0.1, supervise=0.1))
     total = step(training, batch)
     total.backward()
     assert total.isfinite()
@@ -158,7 +158,7 @@ def test_entropy_by_hand() -> None:
 def test_a_small_model_learns() -> None:
     model = learner()
     batch = samples(8)
-    rates = Settings(lr=3e-3, head_lr=3e-3, steps=16, rule=Rule(main_ce=0.5))
+    rates = Settings(lr=3e-3, head_lr=3e-3, steps=32, rule=Rule(main_ce=0.5))
     training = Training(model, rates)
     loader: DataLoader[Any] = DataLoader(cast(Any, batch), batch_size=4, collate_fn=list)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
@@ -166,7 +166,7 @@ def test_a_small_model_learns() -> None:
         # What a machine has, and does not use, is no matter here.
         warnings.simplefilter("ignore")
         trainer = lightning.Trainer(
-            max_epochs=8,
+            max_epochs=16,
             accelerator="cpu",
             logger=False,
             enable_checkpointing=False,

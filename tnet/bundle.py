@@ -128,6 +128,7 @@ def load(model: str | Path, *, device: str | torch.device = "cpu") -> TNet:
     header = read_header(path)
     built = _rebuild(header, path)
     _fill(built, path)
+    built.name = path.name.removesuffix(_SUFFIX)
     return built.to(device).eval()
 
 

@@ -62,7 +62,6 @@ class Choice:
         visits: the next level's, image by image, parent by parent, cells in raster order.
         log_prob: float (G,), of each draw given the ones before it (Plackett-Luce).
         marginal: float (G,), log(p + 1e-10) of each cell, as the released code has it.
-        share: float (G,), log of each cell's probability among the chosen cells of its parent.
         logits_PN: those of all parents, minus infinity where a cell could not be chosen.
         parents: index, in the whole trace, of each row of ``logits_PN``.
         grid: the candidates.
@@ -71,7 +70,6 @@ class Choice:
     visits: list[Visit]
     log_prob: Tensor
     marginal: Tensor
-    share: Tensor
     logits_PN: Tensor
     parents: list[int]
     grid: Grid
@@ -167,13 +165,12 @@ def descend(
     masked_PN = logits_PN.masked_fill(~allowed_PN.to(logits_PN.device), -math.inf)
     visits, order = _visits(front, first, drawn, chances, grid, journey)
     index = torch.tensor(order, dtype=torch.int64, device=masked_PN.device)
-    log_prob, marginal, share = (values[index] for values in _log_probs(masked_PN, drawn))
+    log_prob, marginal = (values[index] for values in _log_probs(masked_PN, drawn))
     choosers = [p for p, cells in enumerate(drawn) if cells]
     return Choice(
         visits,
         log_prob,
         marginal,
-        share,
         masked_PN[choosers],
         [first + p for p in choosers],
         grid,
@@ -281,8 +278,8 @@ def _position(
     )
 
 
-def _log_probs(masked_PN: Tensor, drawn: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the draws' conditional, marginal and shared log-probabilities, each float (G,)."""
+def _log_probs(masked_PN: Tensor, drawn: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """Return the draws' conditional and marginal log-probabilities, each float (G,)."""
     found: list[tuple[int, Tensor]] = []
     # Parents that drew equally many cells are reckoned together; nearly always all of them.
     for count in sorted({len(cells) for cells in drawn} - {0}):
@@ -292,10 +289,9 @@ def _log_probs(masked_PN: Tensor, drawn: Sequence[Sequence[int]]) -> tuple[Tenso
         columns = (
             plackett_luce_log_probs(logits_Pn, cells_Pk),
             marginal_log_probs(logits_Pn, cells_Pk),
-            logits_Pn.gather(1, cells_Pk).log_softmax(dim=1),
         )
         found.extend(zip(rows, torch.stack(columns, dim=2), strict=True))
     found.sort(key=lambda row: row[0])
-    table_G3 = torch.cat([masked_PN.new_zeros(0, 3), *(values for _, values in found)])
-    ordered, marginal, share = table_G3.unbind(dim=1)
-    return ordered, marginal, share
+    table_G2 = torch.cat([masked_PN.new_zeros(0, 2), *(values for _, values in found)])
+    ordered, marginal = table_G2.unbind(dim=1)
+    return ordered, marginal

@@ -119,6 +119,7 @@ class TNet(nn.Module):
         self.classes = tuple(str(name) for name in classes)
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 1:
             raise UsageError(f"class names must be given and differ, got {self.classes}")
+        self.name = ""
         # What the model was built from and what it learned from; kept in its file.
         self.recipe: tuple[str, dict[str, Any]] | None = None
         self.training_record: dict[str, Any] = {}
@@ -145,7 +146,7 @@ class TNet(nn.Module):
         """
         view = (view_MCHW.to(self.mean.dtype) - self.mean) / self.std
         if view_MCHW.is_floating_point():
-            view = view.masked_fill(view.isnan(), 0.0)
+            view = view.masked_fill(~view.isfinite(), 0.0)
         return Look(*self.backbone(view))
 
     def locate(self, look: Look, grid: Grid) -> Tensor:

@@ -33,8 +33,6 @@ class Rule:
         contrastive: weight of the contrastive term, 0 is none.
         margin: cosine below which features of different classes are left alone.
         l2: weight of the sum of squares of all parameters but the batch norms'.
-        distill: weight of the distillation of the aggregate's weights into the location
-            module, 0 (as released) is none.
         momentum: of the running baseline.
 
     Raises:
@@ -49,14 +47,13 @@ class Rule:
     contrastive: float = 0.0
     margin: float = 0.4
     l2: float = 0.0
-    distill: float = 0.0
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
         for name in ("main_ce", "main_reinforce", "momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
-        for name in ("reinforce", "contrastive", "l2", "distill"):
+        for name in ("reinforce", "contrastive", "l2"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.likelihood not in ("plackett_luce", "marginal"):
@@ -79,9 +76,6 @@ class Evidence(NamedTuple):
         aggregate_BD: float (B, D), for the contrastive term; may be None without it.
         label_G: int64 (G,), labels of the glimpses' own, -100 for none; None gives each its
             image's label.
-        share_G: float (G,), log-probability of each cell among its chosen siblings, and
-        worth_G: float (G,), weight of each glimpse with its descendants, a constant; both for
-            distillation, and may be None without it.
     """
 
     logits_BK: Tensor
@@ -91,8 +85,6 @@ class Evidence(NamedTuple):
     level_G: Tensor
     aggregate_BD: Tensor | None = None
     label_G: Tensor | None = None
-    share_G: Tensor | None = None
-    worth_G: Tensor | None = None
 
 
 class Loss(NamedTuple):
@@ -104,7 +96,6 @@ class Loss(NamedTuple):
     main_reinforce: Tensor
     glimpse_reinforce: Tensor
     contrastive: Tensor
-    distill: Tensor
     baseline: Tensor
 
 
@@ -122,21 +113,6 @@ def contrastive(feature_BD: Tensor, label_B: Tensor, margin: float) -> Tensor:
     cosine_BB = unit_BD @ unit_BD.T
     same_BB = label_B[:, None] == label_B[None, :]
     return torch.where(same_BB, 1 - cosine_BB, (cosine_BB - margin).clamp_min(0)).mean()
-
-
-def distillation(evidence: Evidence, images: int) -> Tensor:
-    """Return the cross-entropy from what the chosen cells were worth to their probabilities.
-
-    Among the cells that were chosen of a view, the location module is taught to prefer those
-    that, with all that was found below them, weigh more in the aggregated feature; only cells
-    that were looked at teach, so that it costs no further reads. A mean over images.
-
-    Raises:
-        UsageError: if the evidence holds no shares and weights.
-    """
-    if evidence.share_G is None or evidence.worth_G is None:
-        raise UsageError("distillation needs the shares and the weights of the glimpses")
-    return -(evidence.worth_G * evidence.share_G).sum() / images
 
 
 def l2_penalty(named: Iterable[tuple[str, nn.Module]]) -> Tensor:
@@ -200,10 +176,6 @@ def loss(evidence: Evidence, label_B: Tensor, baseline: Tensor, rule: Rule) -> L
             raise UsageError("the contrastive term needs the aggregated features")
         apart = rule.contrastive * contrastive(evidence.aggregate_BD, label_B, rule.margin)
 
-    told = main_ce.new_zeros(())
-    if rule.distill:
-        told = rule.distill * distillation(evidence, images)
-
     # An image without a chosen glimpse counts with its aggregated reward alone.
     chose_B = torch.zeros_like(label_B, dtype=torch.bool)
     chose_B[evidence.image_G[chosen_G]] = True
@@ -211,13 +183,12 @@ def loss(evidence: Evidence, label_B: Tensor, baseline: Tensor, rule: Rule) -> L
     alone = reward_B.masked_fill(chose_B, 0.0).mean()
     seen = rule.main_reinforce * reward_B.mean() + (1 - rule.main_reinforce) * (own + alone)
     return Loss(
-        main_ce + glimpse_ce + main_reinforce + glimpse_reinforce + apart + told,
+        main_ce + glimpse_ce + main_reinforce + glimpse_reinforce + apart,
         main_ce,
         glimpse_ce,
         main_reinforce,
         glimpse_reinforce,
         apart,
-        told,
         rule.momentum * baseline + (1 - rule.momentum) * seen,
     )
 

@@ -242,4 +242,5 @@ def build(recipe: str, **options: Any) -> TNet:
     _check(options)
     model = RECIPES[recipe](**options)
     model.recipe = (recipe, dict(options))
+    model.name = recipe
     return model

@@ -65,8 +65,9 @@ class Walk:
         glimpses: in the order of the levels; parents come before their children.
         view: (width, height) at which every region was looked at.
         spacing, unit, crs, transform: the image's physical frame, if it has one.
-        plan: the plan that was followed, as JSON values.
-        model: name of the model.
+        plan: the plan that was followed, as JSON values; its policy is how cells were chosen.
+        seed: what the draws started from, if cells were drawn.
+        model: name of the model: its file's, or its recipe's if it was never in a file.
         seconds: wall time of the walk, shared evenly among the images of its batch.
         notes: what the reader or the walk had to say.
         features: float32 (glimpses, D), the placed features; not written to JSON.
@@ -87,6 +88,7 @@ class Walk:
     crs: str | None = None
     transform: tuple[float, ...] | None = None
     plan: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
     model: str = ""
     seconds: float = 0.0
     notes: tuple[str, ...] = ()

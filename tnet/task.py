@@ -20,7 +20,7 @@ from tnet.plan import Plan
 from tnet.pyramid import Pyramid
 from tnet.sampling import Policy
 from tnet.supervision import glimpse_labels, location_loss
-from tnet.trace import Trace, subtree_weights
+from tnet.trace import Trace
 from tnet.traversal import traverse
 
 
@@ -55,8 +55,6 @@ def evidence(model: TNet, trace: Trace, rule: Rule) -> Evidence:
         trace.image_G,
         trace.level_G,
         trace.aggregate_BD,
-        share_G=trace.share_G,
-        worth_G=subtree_weights(trace) if rule.distill else None,
     )
 
 

@@ -24,8 +24,6 @@ class Trace:
         feature_GD: float (G, D), placed features.
         log_prob_G: float (G,), of each draw given those before it; 0 for first looks.
         marginal_G: float (G,), log(p + 1e-10) of each chosen cell; 0 for first looks.
-        share_G: float (G,), log of each cell's probability among its chosen siblings; 0 for
-            first looks.
         choices: what each level chose, with the logits of its parents.
         logits_BK: float (B, K).
         weight_G: float (G,), each visit's share of its image's aggregated feature.
@@ -40,7 +38,6 @@ class Trace:
     feature_GD: Tensor
     log_prob_G: Tensor
     marginal_G: Tensor
-    share_G: Tensor
     choices: list[Choice]
     logits_BK: Tensor
     weight_G: Tensor
@@ -61,8 +58,6 @@ def conclude(
         model: places and classifies.
         visits: everything that was looked at.
         look_GD: float (G, D), what the backbone made of it.
-        share_G: float (G,), log of each cell's probability among its chosen siblings; 0 for
-            first looks.
         choices: what each level chose.
         empty: for each image of the batch, whether it is nothing but background.
     """
@@ -84,7 +79,6 @@ def conclude(
         feature_GD=feature_GD,
         log_prob_G=torch.cat([none, *(choice.log_prob for choice in choices)]),
         marginal_G=torch.cat([none, *(choice.marginal for choice in choices)]),
-        share_G=torch.cat([none, *(choice.share for choice in choices)]),
         choices=choices,
         logits_BK=logits_BK,
         weight_G=weight_G,
@@ -102,17 +96,3 @@ def _bags(images: Sequence[int], count: int, device: torch.device) -> tuple[Tens
     padding = len(images)
     rows = torch.tensor([bag + [padding] * (longest - len(bag)) for bag in bags], device=device)
     return rows, rows != padding
-
-
-def subtree_weights(trace: Trace) -> Tensor:
-    """Return each visit's weight together with its descendants', float (G,), a constant.
-
-    A first look's is 1; a cell's is how much of the image's aggregated feature it brought in.
-    """
-    weight = trace.weight_G.detach().tolist()
-    # Children come after their parents.
-    for index in range(len(weight) - 1, -1, -1):
-        parent = trace.visits[index].parent
-        if parent is not None:
-            weight[parent] += weight[index]
-    return torch.tensor(weight, device=trace.weight_G.device, dtype=trace.weight_G.dtype)

@@ -8,7 +8,7 @@ B images, G glimpses of all of them, T glimpses of the longest walk, D features,
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -111,8 +111,12 @@ def walk(
 
     Arguments and exceptions are those of :func:`traverse`. The model is used in evaluation
     mode and left in the mode that it was in.
+
+    Raises:
+        DataError: also if the network's answer is not a number, as for absurd pixel values.
     """
     plan = plan or model.plan
+    plan = replace(plan, policy=policy or plan.policy)
     if not pyramids:
         return []
     started = time.perf_counter()
@@ -121,18 +125,22 @@ def walk(
     model.eval()
     try:
         with torch.inference_mode():
-            trace = traverse(
-                model, pyramids, plan, seed=seed, policy=policy, micro_batch=micro_batch
-            )
+            trace = traverse(model, pyramids, plan, seed=seed, micro_batch=micro_batch)
             contributions = model.contributions(trace.feature_GD, trace.weight_G)
     finally:
         for module, training in modes:
             module.training = training
     seconds = (time.perf_counter() - started) / len(pyramids)
     tables = _Tables.of(trace, contributions)
-    return [
-        _record(model, pyramid, image, plan, trace, tables, seconds)
+    drawn = plan.policy != "greedy"
+    seeds = _seeds(seed, len(pyramids)) if drawn else [None] * len(pyramids)
+    records = [
+        _record(model, pyramid, image, plan, trace, tables)
         for image, pyramid in enumerate(pyramids)
+    ]
+    return [
+        replace(record, seconds=seconds, seed=number)
+        for record, number in zip(records, seeds, strict=True)
     ]
 
 
@@ -141,12 +149,12 @@ def _check(model: TNet, pyramid: Pyramid) -> None:
     if pyramid.bands != expects.bands:
         raise DataError(
             f"{pyramid.name}: the image has {pyramid.bands} bands and the model expects "
-            f"{expects.bands}; choose bands with --bands"
+            f"{expects.bands}; select some first: --bands, or tnet.adapters.select_bands"
         )
     if np.dtype(pyramid.dtype).newbyteorder("=") != np.dtype(expects.dtype):
         raise DataError(
             f"{pyramid.name}: the image's pixels are {pyramid.dtype} and the model expects "
-            f"{expects.dtype}; map them with --range LOW,HIGH"
+            f"{expects.dtype}; map them first: --range LOW,HIGH, or tnet.adapters.rescale"
         )
 
 
@@ -157,12 +165,20 @@ def _empty(level: Level, plan: Plan) -> list[bool]:
 
 
 def _generators(seed: Seed, images: int) -> list[torch.Generator | None]:
+    return [
+        None if number is None else torch.Generator().manual_seed(number)
+        for number in _seeds(seed, images)
+    ]
+
+
+def _seeds(seed: Seed, images: int) -> list[int | None]:
+    """Return what each image's draws start from."""
     if seed is None:
         return [None] * images
     seeds = list(seed) if isinstance(seed, Sequence) else [seed] * images
     if len(seeds) != images:
         raise UsageError(f"{images} images need as many seeds, got {len(seeds)}")
-    return [torch.Generator().manual_seed(int(number) % _SEEDS) for number in seeds]
+    return [int(number) % _SEEDS for number in seeds]
 
 
 @dataclass
@@ -172,7 +188,7 @@ class _Tables:
     logits: NDArray[np.float64]
     weight: list[float]
     log_prob: list[float]
-    contributions: list[list[float]]
+    contributions: NDArray[np.float64]
     feature: NDArray[np.float32]
 
     @classmethod
@@ -181,7 +197,7 @@ class _Tables:
             trace.logits_BK.double().cpu().numpy(),
             trace.weight_G.double().tolist(),
             trace.log_prob_G.double().tolist(),
-            contributions.double().tolist(),
+            contributions.double().cpu().numpy(),
             trace.feature_GD.float().cpu().numpy(),
         )
 
@@ -193,7 +209,6 @@ def _record(
     plan: Plan,
     trace: Trace,
     tables: _Tables,
-    seconds: float,
 ) -> Walk:
     """Write one image's walk down."""
     mine = [g for g, visit in enumerate(trace.visits) if visit.image == image]
@@ -212,7 +227,7 @@ def _record(
                 log_prob=tables.log_prob[g],
                 rank=visit.rank,
                 weight=tables.weight[g],
-                contributions=tuple(tables.contributions[g]),
+                contributions=tuple(tables.contributions[g].tolist()),
             )
         )
     logits = tables.logits[image].copy()
@@ -220,6 +235,11 @@ def _record(
     if trace.empty[image]:
         outcome = NO_EVIDENCE
         logits[:] = np.nan
+    elif not (np.isfinite(logits).all() and np.isfinite(tables.contributions[mine]).all()):
+        raise DataError(
+            f"{pyramid.name}: the network's answer is not a number; its pixels are far from what "
+            "the model was made for, map them with --range LOW,HIGH"
+        )
     return Walk(
         image=pyramid.name,
         width=pyramid.width,
@@ -236,8 +256,7 @@ def _record(
         crs=pyramid.crs,
         transform=pyramid.transform,
         plan=plan.to_dict(),
-        model=(model.recipe or ("", {}))[0],
-        seconds=seconds,
+        model=model.name,
         notes=tuple(pyramid.notes),
         features=tables.feature[mine],
     )

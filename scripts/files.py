@@ -1,0 +1,187 @@
+"""What is written into the folder of results, so that a run may end at any moment."""
+
+import csv
+import errno
+import io
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tnet.errors import DataError, TNetError, UsageError
+
+if TYPE_CHECKING:
+    from tnet.pyramid import Pyramid
+    from tnet.record import Walk
+    from tnet.scripts.report import Result
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet recognises one
+_BEFORE = ("image", "walk", "outcome", "label", "confidence")
+_AFTER = ("glimpses", "pixels", "share", "seconds", "width", "height", "mpp", "error", "notes")
+
+
+class OutputError(TNetError):
+    """A result that cannot be written: the disk is full, or it is forbidden."""
+
+    exit_code = 6
+
+
+class Files:
+    """A folder of results: predictions.csv, walks/NAME.json and overlays/NAME.png.
+
+    Args:
+        folder: it and its sub-folders are made.
+        paths: of the images; each gets a name for its files.
+        classes: of the model.
+        overlay: longer side of the overlays' image in pixels; None draws none.
+
+    Raises:
+        UsageError: if the folder cannot be made.
+    """
+
+    def __init__(
+        self, folder: Path, paths: Sequence[Path], classes: Sequence[str], overlay: int | None
+    ) -> None:
+        from tnet.scripts.inputs import output_names
+
+        self._folder = folder
+        self._classes = classes
+        self._overlay = overlay
+        self._names = dict(zip(paths, output_names(paths), strict=True))
+        self._started = False
+        try:
+            for name in ("walks", "overlays")[: 1 if overlay is None else 2]:
+                (folder / name).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(
+                f"the folder {folder} cannot be made ({error.strerror or error}); "
+                "name another with --out"
+            ) from error
+
+    def write_walk(
+        self, path: Path, walk: "Walk", pyramid: "Pyramid", result: "Result"
+    ) -> "Result":
+        """Write an image's walk and its overlay; return its result with what is to be said of it.
+
+        Raises:
+            DataError: if the walk holds what JSON does not know.
+            OutputError: if a file cannot be written.
+        """
+        name = self._names[path]
+        try:
+            text = walk.to_json(indent=1)
+        except ValueError as error:
+            raise DataError(f"{path}: its walk cannot be written as JSON ({error})") from error
+        write_file(self._folder / "walks" / f"{name}.json", text)
+        result = replace(result, walk=f"walks/{name}.json")
+        if self._overlay is None:
+            return result
+        try:
+            picture = drawn(walk, pyramid, self._overlay)
+        except Exception as error:
+            note = f"its overlay could not be drawn: {error}"
+            return replace(result, notes=(*result.notes, note))
+        write_file(self._folder / "overlays" / f"{name}.png", picture)
+        return result
+
+    def add(self, result: "Result") -> None:
+        """Add an image's row to the table; the first one replaces the table of an earlier run.
+
+        Raises:
+            OutputError: if it cannot be written.
+        """
+        path = self._folder / "predictions.csv"
+        row = csv_row(result, self._classes)
+        if self._started:
+            _append(path, row)
+            return
+        write_file(path, csv_header(self._classes) + row)
+        self._started = True
+
+
+def drawn(walk: "Walk", pyramid: "Pyramid", size: int = 1024) -> bytes:
+    """Return the picture of a walk as a PNG file."""
+    from tnet.adapters.overlay import draw_walk
+
+    file = io.BytesIO()
+    draw_walk(walk, pyramid, size).save(file, "PNG")
+    return file.getvalue()
+
+
+def csv_header(classes: Sequence[str]) -> str:
+    """Return the names of the columns, with one ``p_CLASS`` a class.
+
+    ``walk`` is the file of the image's walk, relative to the table's folder, and empty where the
+    image failed; ``notes`` are joined with "; ".
+    """
+    return _line([*_BEFORE, *(f"p_{name}" for name in classes), *_AFTER])
+
+
+def csv_row(result: "Result", classes: Sequence[str]) -> str:
+    """Return a result as one row.
+
+    A text that starts with =, +, - or @ gets a leading ', or a spreadsheet would take it for a
+    formula. What is not known, and what is not a number, is empty.
+    """
+    values = result.to_dict() | {"notes": "; ".join(result.notes)}
+    probabilities = [result.probabilities.get(name) for name in classes]
+    before, after = ([_cell(values.get(name)) for name in names] for names in (_BEFORE, _AFTER))
+    return _line([*before, *map(_cell, probabilities), *after])
+
+
+def _line(cells: Sequence[object]) -> str:
+    file = io.StringIO(newline="")
+    csv.writer(file, lineterminator="\n").writerow(cells)
+    return file.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return None if value != value else value  # noqa: PLR0124 - only NaN differs from itself
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system refuses while a file or folder is written into an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file beside its place and rename it, so that none is ever half-written.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    partial = path.with_name(f".{os.getpid()}.partial")
+    try:
+        with writing(path):
+            partial.write_bytes(_encoded(content))
+            partial.replace(path)
+    finally:
+        # Where the folder cannot be written to there is nothing to take away either.
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _append(path: Path, text: str) -> None:
+    """Add whole lines to a file: all of them or, on a full disk, none.
+
+    Raises:
+        OutputError: if they cannot be written.
+    """
+    content = _encoded(text)
+    with writing(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        if file.write(content) < len(content):
+            file.truncate(before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _encoded(content: str | bytes) -> bytes:
+    return content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
