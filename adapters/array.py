@@ -1,12 +1,25 @@
 """An image in memory as a pyramid."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tnet.errors import UnsupportedImage
+from tnet.facts import representable
 from tnet.pyramid import Facts, Level, LevelPyramid
+
+# From pixels as stored to upright ones, by the orientation tag of TIFF and EXIF; views, no copies.
+TURNS: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.swapaxes(0, 1),
+    6: lambda p: p.swapaxes(0, 1)[:, ::-1],
+    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+    8: lambda p: p.swapaxes(0, 1)[::-1],
+}
 
 
 class ArrayPyramid(LevelPyramid):
@@ -66,6 +79,7 @@ def open_array(
 
 def default_background(bands: int, dtype: np.dtype[Any], nodata: float | None) -> tuple[float, ...]:
     """Return what lies beyond the border of an image that does not say so itself."""
+    nodata = representable(nodata, dtype)
     if nodata is not None:
         return (float(nodata),) * bands
     white = dtype == np.uint8 and bands == 3

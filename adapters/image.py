@@ -1,4 +1,7 @@
-"""PNG, JPEG, WebP and BMP through Pillow: decoded whole, at the first read."""
+"""PNG, JPEG, WebP and BMP: decoded whole, at the first read.
+
+Pillow decodes all but PNGs of several 16-bit bands, which it would cut down to 8 bits.
+"""
 
 import threading
 from pathlib import Path
@@ -7,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tnet.adapters.array import default_background
+from tnet.adapters.array import TURNS, default_background
 from tnet.errors import DataError, UnsupportedImage
 from tnet.pyramid import Facts, Level, LevelPyramid
 
@@ -15,15 +18,20 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 PIXEL_LIMIT = 2**30
 
 _ORIENTATION = 0x0112
+_STRIP = 2**20  # pixels converted at a time
+_PNG_GREY_ALPHA = 4  # the kinds of colour in a PNG's header that have several bands
+_PNG_COLOURS = (2, 6, _PNG_GREY_ALPHA)
 _open_lock = threading.Lock()
 
 
 class PillowPyramid(LevelPyramid):
     """A picture that has to be decoded whole; the pixels stay in memory until it is closed."""
 
-    def __init__(self, path: Path, facts: Facts) -> None:
+    def __init__(self, path: Path, facts: Facts, orientation: int, deep: bool) -> None:
         super().__init__(facts)
         self._path = path
+        self._orientation = orientation
+        self._deep = deep
         self._pixels: NDArray[Any] | None = None
         self._decoding = threading.Lock()
 
@@ -34,17 +42,18 @@ class PillowPyramid(LevelPyramid):
         return self._pixels[y : y + height, x : x + width]
 
     def _decode(self) -> NDArray[Any]:
-        from PIL import ImageOps
-
         try:
-            with _open(self._path) as image:
-                upright = ImageOps.exif_transpose(image)
-                pixels = np.asarray(_plain(upright))
-        except (OSError, ValueError, SyntaxError) as error:
+            if self._deep:
+                pixels = _decoded_deep(self._path)
+            else:
+                pixels = _decoded(self._path, self.bands, self.dtype)
+        except (OSError, ValueError, SyntaxError, RuntimeError) as error:
             raise _damaged(self._path, error) from error
-        if pixels.shape[:2] != (self.height, self.width):
+        if self._orientation in TURNS:
+            pixels = TURNS[self._orientation](pixels)
+        if pixels.shape != (self.height, self.width, self.bands):
             raise DataError(f"{self._path} changed while it was open; open it again")
-        return pixels.reshape(self.height, self.width, self.bands).astype(self.dtype, copy=False)
+        return pixels
 
     def close(self) -> None:
         """Forget the decoded pixels; a later read decodes them again."""
@@ -66,8 +75,7 @@ def open_image(path: Path) -> PillowPyramid:
     try:
         with _open(path) as image:
             mode, (width, height), kind = image.mode, image.size, image.format or "image"
-            if image.getexif().get(_ORIENTATION) in (5, 6, 7, 8):
-                width, height = height, width
+            orientation = image.getexif().get(_ORIENTATION, 1)
             clear = mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     except UnidentifiedImageError as error:
         raise UnsupportedImage(f"Pillow cannot read {path} ({error})") from error
@@ -78,9 +86,10 @@ def open_image(path: Path) -> PillowPyramid:
             f"{path} has {width} x {height} pixels, more than the 2^30 that are decoded at once; "
             "convert it to a tiled TIFF or zarr pyramid"
         )
-    grey, wide = mode in ("1", "L", "LA"), mode in ("I", "I;16", "I;16B", "I;16L")
-    dtype = np.dtype(np.uint16 if wide else np.uint8)
-    bands = 1 if (grey or wide) and not (mode in ("1", "L") and clear) else 3
+    if orientation in (5, 6, 7, 8):
+        width, height = height, width
+    deep = _deep_colour(path) if kind == "PNG" else None
+    bands, dtype = _values(mode, clear, deep)
     return PillowPyramid(
         path,
         Facts(
@@ -92,7 +101,56 @@ def open_image(path: Path) -> PillowPyramid:
             background=default_background(bands, dtype, None),
             notes=("transparent parts are shown on white",) if clear else (),
         ),
+        orientation,
+        deep is not None,
     )
+
+
+def _deep_colour(path: Path) -> int | None:
+    """Return the kind of colour of a PNG that has several bands of 16 bits, None of others."""
+    with path.open("rb") as file:
+        header = file.read(26)
+    depth, colour = header[24], header[25]
+    return colour if depth == 16 and colour in _PNG_COLOURS else None
+
+
+def _values(mode: str, clear: bool, deep: int | None) -> tuple[int, np.dtype[Any]]:
+    """Return bands and dtype of what is shown for a mode of Pillow's."""
+    if deep is not None:
+        return 1 if deep == _PNG_GREY_ALPHA else 3, np.dtype(np.uint16)
+    if mode in ("I", "I;16", "I;16B", "I;16L"):
+        return 1, np.dtype(np.uint16)
+    grey = mode == "LA" or (mode in ("1", "L") and not clear)
+    return 1 if grey else 3, np.dtype(np.uint8)
+
+
+def _decoded(path: Path, bands: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Decode with Pillow: (height, width, bands), as stored."""
+    with _open(path) as image:
+        width, height = image.size
+        pixels = np.empty((height, width, bands), dtype)
+        rows = max(1, _STRIP // width)
+        for top in range(0, height, rows):  # in strips: no second copy of the picture is made
+            bottom = min(top + rows, height)
+            strip = np.asarray(_plain(image.crop((0, top, width, bottom))))
+            pixels[top:bottom] = strip.reshape(bottom - top, width, bands)
+    return pixels
+
+
+def _decoded_deep(path: Path) -> NDArray[Any]:
+    """Decode a PNG of several 16-bit bands: (height, width, bands), as stored."""
+    import imagecodecs
+
+    pixels = imagecodecs.png_decode(path.read_bytes())
+    if pixels.shape[2] % 2:
+        return pixels
+    shown = np.empty((*pixels.shape[:2], pixels.shape[2] - 1), pixels.dtype)
+    rows = max(1, _STRIP // pixels.shape[1])
+    for top in range(0, len(pixels), rows):
+        strip = pixels[top : top + rows]
+        share = strip[..., -1:] / np.float32(65535)
+        shown[top : top + rows] = np.rint(65535 - (65535 - strip[..., :-1]) * share)
+    return shown
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
@@ -123,4 +181,6 @@ def _plain(image: Any) -> Any:
     if image.mode in ("RGBA", "PA") or "transparency" in image.info:
         canvas = Image.new("RGBA", image.size, (255, 255, 255, 255))
         return Image.alpha_composite(canvas, image.convert("RGBA")).convert("RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+    if image.mode in ("L", "RGB"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tnet.errors import UnsupportedImage
+from tnet.facts import is_size
 from tnet.pyramid import level_scales
 
 Size = tuple[float, float]
@@ -156,7 +157,7 @@ def level_scale(
 ) -> tuple[float, float]:
     """Return a level's scale from the metadata, or from its size where that contradicts."""
     size = (layer.size("x"), layer.size("y"))
-    if base and own:
+    if base and own and is_size(base) and is_size(own):
         scales = (own[0] / base[0], own[1] / base[1])
         if all(abs(f / s - p) < 1 for f, s, p in zip(full, scales, size, strict=True)):
             return scales

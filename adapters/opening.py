@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tnet.adapters.array import open_array
 from tnet.adapters.views import with_spacing
 from tnet.errors import DataError, UnsupportedImage
+from tnet.facts import coarsest_for
 from tnet.pyramid import Pyramid
 
 Reader = Literal["zarr", "openslide", "tiff", "image"]
@@ -144,7 +145,7 @@ def describe(pyramid: Pyramid) -> dict[str, Any]:
     """Return the facts of a pyramid as JSON-able values.
 
     ``first_look_bytes`` is how many bytes of decoded pixels the first view of the whole image,
-    448 pixels along its longer side, takes from the file.
+    stretched to 448 x 448 pixels, takes from the file.
     """
     return {
         "name": pyramid.name,
@@ -176,9 +177,7 @@ def describe(pyramid: Pyramid) -> dict[str, Any]:
 
 
 def _first_look_bytes(pyramid: Pyramid) -> int:
-    scale = max(pyramid.width, pyramid.height) / FIRST_LOOK * (1 + 1e-6)
-    fine = [v for v in pyramid.levels if v.scale_x <= scale and v.scale_y <= scale]
-    level = fine[-1] if fine else pyramid.levels[0]
+    level = coarsest_for(pyramid.levels, pyramid.width / FIRST_LOOK, pyramid.height / FIRST_LOOK)
     tile_x, tile_y = level.tile or (1, 1)
     across, down = -(-level.width // tile_x) * tile_x, -(-level.height // tile_y) * tile_y
     return across * down * pyramid.bands * pyramid.dtype.itemsize

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tnet.adapters.segments import Page
 from tnet.errors import DataError, UnsupportedImage
+from tnet.facts import representable
 
 Pixels = NDArray[Any]
 Paint = Callable[[Pixels], Pixels]
@@ -82,7 +83,7 @@ def page_of(path: Path, page: Any, nodata: float | None) -> Page:
         offsets=offsets,
         counts=counts,
         decode=as_it_is if in_one_piece else decode,
-        empty=nodata or 0,
+        empty=representable(nodata, stored) or 0,
     )
     _check_page(path, result)
     return result

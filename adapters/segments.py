@@ -44,15 +44,21 @@ class ByteBoundedCache:
             with self._lock:
                 if key in self._entries:
                     return self._entries[key]
-            array = make()
-            with self._lock:
-                self._gates.pop(key, None)
-                if key not in self._entries:
-                    self._entries[key] = array
-                    self.size += array.nbytes
-                while self.size > self.limit and len(self._entries) > 1:
-                    self.size -= self._entries.popitem(last=False)[1].nbytes
+            try:
+                array = make()
+                self._keep(key, array)
+            finally:
+                with self._lock:
+                    self._gates.pop(key, None)
         return array
+
+    def _keep(self, key: Hashable, array: Pixels) -> None:
+        with self._lock:
+            if key not in self._entries:
+                self._entries[key] = array
+                self.size += array.nbytes
+            while self.size > self.limit and len(self._entries) > 1:
+                self.size -= self._entries.popitem(last=False)[1].nbytes
 
     def forget(self, owner: object) -> None:
         """Drop all arrays whose key begins with ``owner``."""

@@ -3,7 +3,7 @@
 Only the tiles or strips under a read are decoded, and kept in a cache that all files share.
 """
 
-from collections.abc import Callable
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from tnet.adapters.array import ArrayPyramid, default_background
+from tnet.adapters.array import TURNS, ArrayPyramid, default_background
 from tnet.adapters.georeference import of_geotiff, spacing_of
 from tnet.adapters.pages import Paint, check_kind, page_of, painting
 from tnet.adapters.segments import CACHE, File, Page
 from tnet.errors import DataError, UnsupportedImage
+from tnet.facts import representable
 from tnet.geometry import Region
 from tnet.pyramid import Facts, Level, LevelPyramid, level_scales
 
@@ -28,15 +29,10 @@ _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MICROMETRES_PER_UNIT = {2: 25400.0, 3: 10000.0}  # of ResolutionUnit: inch, centimetre
 _PLAUSIBLE_MPP = (0.05, 20.0)
 _BAND_AXES = "CS"
-_TURNS: dict[int, Callable[[Pixels], Pixels]] = {
-    2: lambda p: p[:, ::-1],
-    3: lambda p: p[::-1, ::-1],
-    4: lambda p: p[::-1],
-    5: lambda p: p.swapaxes(0, 1),
-    6: lambda p: p.swapaxes(0, 1)[:, ::-1],
-    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
-    8: lambda p: p.swapaxes(0, 1)[::-1],
-}
+
+# What tifffile finds odd, a program that wants to know may log. Without a handler Python would
+# print it to stderr, between the sentences that are meant for the user.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class TiffPyramid(LevelPyramid):
@@ -105,7 +101,7 @@ def open_tiff(path: Path) -> LevelPyramid:
         raise
     except Exception as error:  # a foreign index can break a parser in any way
         raise _damaged(path, error) from error
-    return pyramid if orientation not in _TURNS else _turned(pyramid, orientation)
+    return pyramid if orientation not in TURNS else _turned(pyramid, orientation)
 
 
 def _tiff_file(path: Path) -> Any:
@@ -129,6 +125,7 @@ def _pyramid(path: Path, tiff: Any) -> tuple[TiffPyramid, int]:
     kept.sort(key=lambda pages: -pages[0].width)
     whole = (kept[0][0].width, kept[0][0].height)
     paint, bands, dtype, notes = painting(first, sum(page.bands for page in kept[0]))
+    nodata = representable(nodata, dtype)
     located = tiff.is_geotiff or tiff.is_gdal
     facts = Facts(
         name=str(path),
@@ -227,8 +224,16 @@ def _ome_spacing(xml: str) -> tuple[tuple[float, float] | None, str | None]:
         if element.tag.rpartition("}")[2] == "Pixels":
             x, y = element.get("PhysicalSizeX"), element.get("PhysicalSizeY")
             unit = element.get("PhysicalSizeXUnit", "µm").replace("\u03bc", "\u00b5")
-            return ((float(x), float(y)), unit) if x and y else (None, None)
+            return ((_number(x), _number(y)), unit) if x and y else (None, None)
     return None, None
+
+
+def _number(text: str) -> float:
+    """Return a number, NaN where there is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def _resolution(page: Any) -> tuple[float, float] | None:
@@ -255,7 +260,7 @@ def _turned(pyramid: TiffPyramid, orientation: int) -> ArrayPyramid:
         )
     with pyramid:
         stored = pyramid.read(Region(0, 0, width, height), (width, height))
-    pixels = np.ascontiguousarray(_TURNS[orientation](stored))
+    pixels = np.ascontiguousarray(TURNS[orientation](stored))
     height, width = pixels.shape[:2]
     facts = replace(
         pyramid.facts,

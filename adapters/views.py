@@ -1,17 +1,21 @@
 """Pyramids around pyramids: fewer bands, other values, another pixel size."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tnet.facts import BAD_SIZE, per_band
 from tnet.geometry import Region
 from tnet.pyramid import Described, Facts, How, Pyramid
 from tnet.resample import cast
 
 Pixels = NDArray[Any]
+
+_NOWHERE = Region(-2.0, -2.0, 1.0, 1.0)  # beyond the border of every image, a part of one included
 
 
 class View(Described):
@@ -51,8 +55,37 @@ class BandView(View):
         super().__init__(inner, facts)
         self._chosen = list(chosen)
 
-    def _change(self, pixels: Pixels, how: How) -> Pixels:
-        return np.ascontiguousarray(pixels[..., self._chosen])
+    def read(self, region: Region, size: tuple[int, int], **how: Unpack[How]) -> Pixels:
+        """Return the bands of ``region`` resampled to ``size``."""
+        return self._looked(lambda asked: self.inner.read(region, size, **asked), how)
+
+    def read_many(
+        self, regions: Sequence[Region], size: tuple[int, int], **how: Unpack[How]
+    ) -> Pixels:
+        """Return the bands of all ``regions``, read side by side: (n, height, width, bands)."""
+        return self._looked(lambda asked: self.inner.read_many(regions, size, **asked), how)
+
+    def _looked(self, look: Callable[[How], Pixels], how: How) -> Pixels:
+        """Return the chosen bands of what ``look`` reads, each with its own fill."""
+        fill = how.get("fill")
+        if fill is None or np.ndim(fill) == 0:
+            return np.ascontiguousarray(look(how)[..., self._chosen])
+        values = per_band(fill, self.bands)
+        looks: list[tuple[dict[int, float], list[int]]] = []
+        for place, (band, value) in enumerate(zip(self._chosen, values, strict=True)):
+            # A band that is shown twice may have two fills; one look has one for each band.
+            fit = next((each for each in looks if each[0].get(band, value) == value), None)
+            if fit is None:
+                looks.append(fit := ({}, []))
+            fit[0][band] = value
+            fit[1].append(place)
+        seen: dict[int, Pixels] = {}
+        for fills, places in looks:
+            asked = How(**how)
+            asked["fill"] = [fills.get(band, 0.0) for band in range(self.inner.bands)]
+            pixels = look(asked)
+            seen |= {place: pixels[..., self._chosen[place]] for place in places}
+        return np.stack([seen[place] for place in range(self.bands)], axis=-1)
 
 
 class ScaledView(View):
@@ -68,7 +101,8 @@ class ScaledView(View):
         asked["dtype"] = np.float32
         fill = how.get("fill")
         if fill is not None:  # it is meant in the values that the view shows
-            asked["fill"] = self._low + fill * self._step
+            values = per_band(fill, self.bands)
+            asked["fill"] = [self._low + value * self._step for value in values]
         return asked
 
     def _change(self, pixels: Pixels, how: How) -> Pixels:
@@ -91,7 +125,8 @@ class CropView(View):
     def _ask(self, how: How) -> How:
         asked = How(**how)
         valid = how.get("valid")
-        asked["valid"] = self._part if valid is None else self._inside(valid)
+        seen = self._part if valid is None else self._part.intersection(self._inside(valid))
+        asked["valid"] = seen or _NOWHERE  # None would be all of the image
         return asked
 
     def read(self, region: Region, size: tuple[int, int], **how: Unpack[How]) -> Pixels:
@@ -171,6 +206,7 @@ def rescale(pyramid: Pyramid, low: float, high: float) -> Pyramid:
         dtype=np.dtype(np.uint8),
         background=tuple(float(value) for value in np.rint(background)),
         nodata=None,
+        unwritten=None,
     )
     return ScaledView(pyramid, facts, low, high)
 
@@ -179,12 +215,18 @@ def with_spacing(pyramid: Pyramid, mpp: float | tuple[float, float]) -> Pyramid:
     """Return a pyramid whose pixels are ``mpp`` micrometres a side, whatever the file says.
 
     Raises:
-        ValueError: if the size is not positive.
+        ValueError: if the size is not positive and finite.
     """
     x, y = (mpp, mpp) if isinstance(mpp, int | float) else mpp
-    if not (x > 0 and y > 0):
+    if not (0 < x < math.inf and 0 < y < math.inf):
         raise ValueError(f"a pixel's size must be above 0 µm, got {mpp}")
-    return View(pyramid, replace(facts_of(pyramid), spacing=(float(x), float(y)), unit="µm"))
+    facts = replace(
+        facts_of(pyramid),
+        spacing=(float(x), float(y)),
+        unit="µm",
+        notes=tuple(note for note in pyramid.notes if not note.endswith(BAD_SIZE)),
+    )
+    return View(pyramid, facts)
 
 
 def facts_of(pyramid: Pyramid) -> Facts:
@@ -201,6 +243,7 @@ def facts_of(pyramid: Pyramid) -> Facts:
         crs=pyramid.crs,
         transform=pyramid.transform,
         nodata=pyramid.nodata,
+        unwritten=pyramid.unwritten,
         notes=pyramid.notes,
     )
 

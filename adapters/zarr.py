@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tnet.adapters.array import default_background
 from tnet.adapters.georeference import of_zarr, spacing_of, unit_of
 from tnet.adapters.layers import (
     Layer,
@@ -23,13 +24,17 @@ from tnet.adapters.layers import (
     path_inside,
     plain_layers,
 )
+from tnet.background import BRIGHT
 from tnet.errors import DataError, UnsupportedImage
+from tnet.facts import representable
 from tnet.pyramid import Facts, Level, LevelPyramid
 
 Pixels = NDArray[Any]
 
 CACHE_BYTES = 2**26
 MARKS = ("zarr.json", ".zgroup", ".zarray")
+
+_LENGTHS = ("nm", "µm", "mm", "cm", "metre")
 
 
 class ZarrPyramid(LevelPyramid):
@@ -142,18 +147,21 @@ def _assembled(path: Path, layers: Layers, attributes: dict[str, Any]) -> ZarrPy
     )
     more = [f"{n} along {a}" for a, n in zip(first.axes, first.array.shape, strict=True)
             if a not in "xyc" and n > 1]  # fmt: skip
+    # Coloured bytes with a length and no place on the ground: a microscope's picture.
+    slide = bands == 3 and dtype == np.uint8 and layers.unit in _LENGTHS and crs is None
     facts = Facts(
         name=str(path),
         format="OME-Zarr" if layers.ome else "zarr",
         levels=levels,
         bands=bands,
         dtype=dtype,
-        background=_background(first.array, bands, attributes, nodata),
+        background=_background(first.array, bands, attributes, nodata, slide),
         spacing=spacing,
         unit=unit if spacing else None,
         crs=crs,
         transform=transform,
         nodata=nodata,
+        unwritten=float(first.array.fill_value or 0) if slide else None,
         notes=(f"it holds several planes ({', '.join(more)}); the first is read",) if more else (),
     )
     if any((a.size("c"), a.array.dtype) != (bands, first.array.dtype) for a in layers.arrays):
@@ -162,15 +170,22 @@ def _assembled(path: Path, layers: Layers, attributes: dict[str, Any]) -> ZarrPy
 
 
 def _background(
-    array: Any, bands: int, attributes: dict[str, Any], nodata: float | None
+    array: Any, bands: int, attributes: dict[str, Any], nodata: float | None, slide: bool
 ) -> tuple[float, ...]:
-    """Return what we wrote down when converting, else nodata, else the fill value."""
+    """Return what we wrote down when converting, else nodata, else the fill value.
+
+    Converters leave the fill value at 0, which is not what surrounds the tissue of a slide: there
+    a dark one gives way to white.
+    """
     own = attributes.get("tnet")
     declared = own.get("background") if isinstance(own, dict) else None
     if declared is not None and len(declared) == bands:
         return tuple(float(value) for value in declared)
-    value = nodata if nodata is not None else array.fill_value
-    return (float(value or 0),) * bands
+    nodata = representable(nodata, np.dtype(array.dtype))
+    fill = float(array.fill_value or 0)
+    if nodata is None and slide and fill < BRIGHT:
+        return default_background(bands, np.dtype(array.dtype), None)
+    return (fill if nodata is None else nodata,) * bands
 
 
 def _grid_mapping(path: Path, layer: Layer, attributes: dict[str, Any]) -> dict[str, Any]:

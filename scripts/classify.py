@@ -1,11 +1,7 @@
 """Classify images: ``tnet classify slide.svs --model demo --out results``."""
 
-import traceback
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,12 +9,6 @@ from tnet.errors import UsageError
 
 if TYPE_CHECKING:
     from tnet.model import TNet
-    from tnet.plan import Plan
-    from tnet.pyramid import Pyramid
-    from tnet.record import Walk
-    from tnet.sampling import Policy
-    from tnet.scripts.prepare import Wishes
-    from tnet.scripts.progress import Progress
     from tnet.scripts.report import Result
 
 _GPU_BATCH = 4
@@ -98,9 +88,12 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
     """Classify images by walking over them, and say what was looked at.
 
     Exits with 4 if some of the images failed, and with 3 if all did; the others are classified.
+    With 6 it ends where a result cannot be written.
     """
+    from tnet.scripts.files import Files
     from tnet.scripts.inputs import find_images
     from tnet.scripts.prepare import changed_plan, wishes
+    from tnet.scripts.work import Work, classified
 
     wished = wishes(mpp=mpp, bands=bands, value_range=value_range)
     paths = find_images(images)
@@ -116,7 +109,8 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
         batch=batch or (_GPU_BATCH if loaded.device.type == "cuda" else 1),
     )
     pictures = overlay_size if overlay else None
-    results = _run(work, paths, None if out is None else Files(out, pictures))
+    files = None if out is None else Files(out, paths, loaded.classes, pictures)
+    results = classified(work, paths, files, whole=as_json)
     _finish(results, str(model), as_json=as_json)
 
 
@@ -133,134 +127,6 @@ def _load(model: str | None, device: str) -> "TNet":
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return load(model, device=device)
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is done with every image."""
-
-    model: "TNet"
-    plan: "Plan"
-    wished: "Wishes"
-    policy: "Policy | None"
-    seed: int
-    debug: bool
-    batch: int
-
-    def walk(self, pyramids: "list[Pyramid]") -> "list[Walk | Exception]":
-        """Walk over images together; if that fails, one by one, so that only the culprit does."""
-        from tnet.traversal import walk
-
-        try:
-            return list(walk(self.model, pyramids, self.plan, seed=self.seed, policy=self.policy))
-        except Exception as error:
-            if len(pyramids) == 1:
-                return [error]
-        return [self.walk([pyramid])[0] for pyramid in pyramids]
-
-
-@dataclass
-class Files:
-    """What is written into the folder of results.
-
-    Attributes:
-        folder: it and its sub-folders are made if need be.
-        overlay: longer side of the overlays' image in pixels; None draws none.
-    """
-
-    folder: Path
-    overlay: int | None
-    _names: dict[Path, str] = field(default_factory=dict)
-
-    def prepare(self, paths: list[Path]) -> None:
-        """Make the folders, and a name for each image's files."""
-        from tnet.scripts.inputs import output_names
-
-        self._names = dict(zip(paths, output_names(paths), strict=True))
-        try:
-            for name in ("walks", "overlays")[: 1 if self.overlay is None else 2]:
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(
-                f"the folder {self.folder} cannot be made ({error.strerror or error}); "
-                "name another with --out"
-            ) from error
-
-    def write_walk(self, path: Path, walk: "Walk", pyramid: "Pyramid") -> str | None:
-        """Write a walk and its overlay; return why the overlay could not be drawn, if so."""
-        from tnet.scripts.report import write_file
-
-        name = self._names[path]
-        write_file(self.folder / "walks" / f"{name}.json", walk.to_json(indent=1))
-        if self.overlay is None:
-            return None
-        try:
-            picture = _png(walk, pyramid, self.overlay)
-        except Exception as error:
-            return f"its overlay could not be drawn: {error}"
-        write_file(self.folder / "overlays" / f"{name}.png", picture)
-        return None
-
-    def write_table(self, results: "list[Result]", classes: tuple[str, ...]) -> None:
-        """Write the results so far."""
-        from tnet.scripts.report import csv_text, write_file
-
-        write_file(self.folder / "predictions.csv", csv_text(results, classes))
-
-
-def _png(walk: "Walk", pyramid: "Pyramid", size: int) -> bytes:
-    import io
-
-    from tnet.adapters.overlay import draw_walk
-
-    file = io.BytesIO()
-    draw_walk(walk, pyramid, size).save(file, "PNG")
-    return file.getvalue()
-
-
-def _run(work: Work, paths: list[Path], files: Files | None) -> "list[Result]":
-    from tnet.scripts.progress import Progress
-
-    if files is not None:
-        files.prepare(paths)
-    results: list[Result] = []
-    with Progress(len(paths)) as progress:
-        for start in range(0, len(paths), work.batch):
-            for result in _batch(work, paths[start : start + work.batch], files, progress):
-                results.append(result)
-                progress.advance(result)
-                if files is not None:
-                    files.write_table(results, work.model.classes)
-    return results
-
-
-def _batch(
-    work: Work, paths: list[Path], files: Files | None, progress: "Progress"
-) -> "Iterator[Result]":
-    """Give the results of a few images that are walked together, in their order."""
-    from tnet.scripts.prepare import opened
-    from tnet.scripts.report import Result, reason, result_of
-
-    progress.show(paths)
-    with ExitStack() as stack:
-        outcomes: dict[Path, Any] = {}
-        for path in paths:
-            try:
-                outcomes[path] = stack.enter_context(opened(path, work.wished, work.model.expects))
-            except Exception as error:
-                outcomes[path] = error
-        pyramids = {p: o for p, o in outcomes.items() if not isinstance(o, Exception)}
-        outcomes.update(zip(pyramids, work.walk(list(pyramids.values())), strict=True))
-        for path in paths:
-            outcome = outcomes[path]
-            if isinstance(outcome, Exception):
-                if work.debug:
-                    traceback.print_exception(outcome)
-                yield Result(image=str(path), error=reason(str(path), outcome))
-                continue
-            result = result_of(str(path), outcome, pyramids[path].mpp)
-            note = files and files.write_walk(path, outcome, pyramids[path])
-            yield replace(result, notes=(*result.notes, note)) if note else result
 
 
 def _finish(results: "list[Result]", model: str, *, as_json: bool) -> None:

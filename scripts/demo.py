@@ -1,18 +1,27 @@
 """``tnet demo``: make gigapixel slides, walk over them, and show where the model looked."""
 
-import json
-import sys
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tnet.errors import TNetError, UsageError
+from tnet.scripts.report import print_json, say
+
 if TYPE_CHECKING:
     from tnet.datasets.synthetic import Slide
+    from tnet.model import TNet
     from tnet.record import Walk
 
 # Not among the seeds that the model was trained or measured with.
 _SEED = 20_261
+
+# How tensorstore, which writes the slides, tells what the system refused.
+_REFUSED = re.compile(r"\[os_error_code='(\d+)'")
 
 
 def demo(
@@ -30,33 +39,58 @@ def demo(
     Each slide is 32,768 x 32,768 pixels with a hundred objects under 100 pixels; which kind
     they are decides the class. Run it again and the slides are kept.
     """
-    from tnet.adapters import open_pyramid
-    from tnet.adapters.overlay import draw_walk
     from tnet.bundle import load
     from tnet.datasets.synthetic import make_dataset
-    from tnet.traversal import walk
 
-    place = folder / "slides" if seed == _SEED else folder / f"slides-{seed}"
-    _say(f"making {slides} slides of 1.07 gigapixels in {place} (those already there are kept)")
-    made = make_dataset(place, slides, seed=seed, on_progress=_progress)
+    with _writing(folder):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file; name a folder for slides and pictures")
     model = load("demo")
-    rows = []
-    for slide in made:
-        with open_pyramid(slide.path) as pyramid:
-            record = walk(model, [pyramid])[0]
-            name = slide.path.name.removesuffix(".ome.zarr")
-            picture = folder / "overlays" / f"{name}.png"
-            written = folder / "walks" / f"{name}.json"
-            for path in (picture, written):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            draw_walk(record, pyramid).save(picture)
-            written.write_text(record.to_json(indent=1), encoding="utf-8")
-        rows.append(_row(name, slide, record, picture))
-        _say(f"walked {name}: {record.seconds:.1f} s")
+    place = folder / "slides" if seed == _SEED else folder / f"slides-{seed}"
+    with _writing(folder):
+        for name in (place.name, "walks", "overlays"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        say(f"making {slides} slides of 1.07 gigapixels in {place} (those already there are kept)")
+        made = make_dataset(place, slides, seed=seed, on_progress=_progress)
+    rows = [_walked(model, slide, folder) for slide in made]
     if as_json:
-        print(json.dumps({"model": "demo", "slides": rows}, indent=1))
+        print_json({"model": "demo", "slides": rows})
         return
     _table(rows)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """Turn what the system refuses while slides are written into an OutputError."""
+    from tnet.scripts.files import OutputError, writing
+
+    with writing(folder):
+        try:
+            yield
+        except TNetError:
+            raise
+        except ValueError as error:
+            refused = _REFUSED.search(str(error))
+            if refused is None:
+                raise
+            why = os.strerror(int(refused[1]))
+            raise OutputError(f"the slides in {folder} cannot be written ({why})") from error
+
+
+def _walked(model: "TNet", slide: "Slide", folder: Path) -> dict[str, object]:
+    """Walk over a slide, write the walk and its picture, and say what came of it."""
+    from tnet.adapters import open_pyramid
+    from tnet.scripts.files import drawn, write_file
+    from tnet.traversal import walk
+
+    name = slide.path.name.removesuffix(".ome.zarr")
+    picture = folder / "overlays" / f"{name}.png"
+    with open_pyramid(slide.path) as pyramid:
+        record = walk(model, [pyramid])[0]
+        write_file(picture, drawn(record, pyramid))
+    write_file(folder / "walks" / f"{name}.json", record.to_json(indent=1))
+    say(f"walked {name}: {record.seconds:.1f} s")
+    return _row(name, slide, record, picture)
 
 
 def _row(name: str, slide: "Slide", record: "Walk", picture: Path) -> dict[str, object]:
@@ -107,8 +141,4 @@ def _table(rows: list[dict[str, object]]) -> None:
 
 
 def _progress(done: int, total: int) -> None:
-    _say(f"slide {done} of {total} is ready")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say(f"slide {done} of {total} is ready")

@@ -3,6 +3,7 @@
 import csv
 import errno
 import io
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -140,7 +141,7 @@ def _line(cells: Sequence[object]) -> str:
 def _cell(value: object) -> object:
     if isinstance(value, str) and value.startswith(_FORMULA):
         return f"'{value}"
-    return None if value != value else value  # noqa: PLR0124 - only NaN differs from itself
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -99,8 +99,14 @@ def result_of(image: str, walk: "Walk", mpp: tuple[float, float] | None) -> Resu
     )
 
 
-def reason(image: str, error: Exception) -> str:
-    """Return why an image failed, as one sentence that names it."""
+def reason(image: str, error: Exception, failed: str = "cannot be read") -> str:
+    """Return why an image failed, as one sentence that names it.
+
+    Args:
+        image: its path.
+        error: what was raised.
+        failed: what did not work, for an error that does not say.
+    """
     if isinstance(error, TNetError):
         said = str(error)
         return said if image in said else f"{image}: {said}"
@@ -109,7 +115,7 @@ def reason(image: str, error: Exception) -> str:
     about = str(error).strip().partition("\n")[0]
     if isinstance(error, _SLIPS) and _is_ours(error):
         return f"{image}: internal error: {type(error).__name__}: {about}"
-    return f"{image} cannot be read: {about or type(error).__name__}"
+    return f"{image} {failed}: {about or type(error).__name__}"
 
 
 def _is_ours(error: Exception) -> bool:

@@ -101,14 +101,11 @@ def _batch(work: Work, paths: list[Path], files: Files | None) -> "Iterator[Resu
                 stack.callback(_close, pyramids[path])
         outcomes.update(zip(pyramids, work.walk(list(pyramids.values())), strict=True))
         for path in paths:
-            try:
-                yield _recorded(path, outcomes[path], pyramids.get(path), files)
-            except OutputError:
-                raise
-            except Exception as error:
-                if work.debug:
-                    traceback.print_exception(error)
-                yield Result(image=str(path), error=reason(str(path), error))
+            outcome = outcomes[path]
+            if isinstance(outcome, Exception):
+                yield _failed(work, path, outcome)
+            else:
+                yield _recorded(work, path, outcome, pyramids[path], files)
 
 
 def _close(pyramid: "Pyramid") -> None:
@@ -118,11 +115,19 @@ def _close(pyramid: "Pyramid") -> None:
 
 
 def _recorded(
-    path: Path, outcome: "Walk | Exception", pyramid: "Pyramid | None", files: Files | None
+    work: Work, path: Path, walk: "Walk", pyramid: "Pyramid", files: Files | None
 ) -> Result:
-    """Return the result of a walk, written down; what went wrong before is raised here."""
-    if isinstance(outcome, Exception) or pyramid is None:
-        assert isinstance(outcome, Exception)
-        raise outcome
-    result = result_of(str(path), outcome, pyramid.mpp)
-    return result if files is None else files.write_walk(path, outcome, pyramid, result)
+    """Return the result of a walk, written down; of one that cannot be, a failure."""
+    try:
+        result = result_of(str(path), walk, pyramid.mpp)
+        return result if files is None else files.write_walk(path, walk, pyramid, result)
+    except OutputError:
+        raise
+    except Exception as error:
+        return _failed(work, path, error, "cannot be recorded")
+
+
+def _failed(work: Work, path: Path, error: Exception, failed: str = "cannot be read") -> Result:
+    if work.debug:
+        traceback.print_exception(error)
+    return Result(image=str(path), error=reason(str(path), error, failed))

@@ -1,9 +1,12 @@
 """Small image files of every kind that is read, written without the code under test."""
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import imagecodecs
 import numpy as np
 import tifffile
 import zarr
@@ -88,8 +91,9 @@ def write_ome_zarr(
     levels: int = 3,
     axes: str = "cyx",
     mpp: float = 0.5,
+    fill: int = 0,
 ) -> Path:
-    """Write an OME-Zarr image with ``levels`` levels by 2 x 2 means."""
+    """Write an OME-Zarr image with ``levels`` levels by 2 x 2 means; ``fill`` is not written."""
     group = zarr.open_group(path, mode="w", zarr_format=3 if version == "0.5" else 2)
     datasets = []
     for index, level in enumerate(halves(pixels, levels - 1)):
@@ -97,7 +101,7 @@ def write_ome_zarr(
         stored = stored[(None,) * (len(axes) - 3)]
         chunks = (*stored.shape[:-2], 64, 64)
         array = group.create_array(
-            f"s{index}", shape=stored.shape, dtype=stored.dtype, chunks=chunks
+            f"s{index}", shape=stored.shape, dtype=stored.dtype, chunks=chunks, fill_value=fill
         )
         array[...] = stored
         step = mpp * 2**index
@@ -184,6 +188,17 @@ def write_geotiff(
     with tifffile.TiffWriter(path) as tiff:
         tiff.write(pixels, extratags=tags, **options)
         tiff.write(coarse, subfiletype=1, **options)
+    return path
+
+
+def write_deep_png(path: Path, pixels: Pixels, orientation: int = 1) -> Path:
+    """Write a PNG of 16 bits a band, which Pillow cannot."""
+    data = imagecodecs.png_encode(pixels)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    body = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    path.write_bytes(data[:33] + chunk + data[33:])
     return path
 
 

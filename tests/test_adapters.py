@@ -18,6 +18,7 @@ from make_images import (
     area_means,
     shares,
     truth,
+    write_deep_png,
     write_geotiff,
     write_ome_zarr,
     write_picture,
@@ -36,6 +37,9 @@ from tnet.adapters import (
     with_spacing,
 )
 from tnet.adapters.array import open_array
+from tnet.adapters.segments import ByteBoundedCache
+from tnet.background import foreground
+from tnet.datasets.images import LabelledImages
 from tnet.errors import DataError, UnsupportedImage
 from tnet.geometry import Region
 from tnet.pyramid import Pyramid
@@ -107,6 +111,7 @@ CASES: dict[str, Case] = {
     "png": ("uint8", 3, lambda d, p: write_picture(d / "i.png", p), None),
     "png-grey": ("uint8", 1, lambda d, p: write_picture(d / "i.png", p), None),
     "png-16": ("uint16", 1, lambda d, p: write_picture(d / "i.png", p), None),
+    "png-16-rgb": ("uint16", 3, lambda d, p: write_deep_png(d / "i.png", p), None),
     "bmp": ("uint8", 3, lambda d, p: write_picture(d / "i.bmp", p), None),
     "webp": ("uint8", 3, lambda d, p: write_picture(d / "i.webp", p, lossless=True), None),
     "jpeg": (
@@ -257,6 +262,43 @@ def test_resolution_tags(tmp_path: Path) -> None:
     assert written(28.35).mpp is None  # 72 dots per inch
 
 
+@pytest.mark.parametrize("size", ["NaN ", "INF ", "0.00", "-1.0", "wide"])
+def test_an_impossible_size_of_a_pixel_is_ignored(tmp_path: Path, size: str) -> None:
+    path = write_tiff_pyramid(tmp_path / "i.ome.tif", truth(), ome=True)
+    data = path.read_bytes().replace(b'SizeX="0.25"', f'SizeX="{size}"'.encode())
+    path.write_bytes(data)
+    image = open_pyramid(path)
+    assert (image.spacing, image.unit, image.mpp) == (None, None, None)
+    assert [note for note in image.notes if "makes no sense" in note and "give --mpp" in note]
+    json.dumps(describe(image), allow_nan=False)
+    told = with_spacing(image, 0.5)
+    assert told.mpp == (0.5, 0.5)
+    assert not told.notes
+    assert not with_spacing(open_array(truth()), 0.5).notes
+    with pytest.raises(ValueError, match="above 0"):
+        with_spacing(image, float("inf"))
+
+
+@pytest.mark.parametrize("size", [0.0, -0.5, float("nan")])
+def test_an_impossible_size_in_zarr_is_ignored(tmp_path: Path, size: float) -> None:
+    image = open_pyramid(write_ome_zarr(tmp_path / "i.zarr", truth(), mpp=size))
+    assert image.spacing is None
+    assert "give --mpp" in image.notes[-1]
+    assert [level.scale_x for level in image.levels] == [1, 2, 4]
+
+
+@pytest.mark.parametrize("step", [0.0, float("nan"), float("inf")])
+def test_an_impossible_transform_is_ignored(tmp_path: Path, step: float) -> None:
+    path = write_zarr(tmp_path / "i.zarr", truth("uint16", 2))
+    zarr.open_array(path, mode="r+").attrs.update(
+        {"proj:code": "EPSG:4326", "spatial:transform": [step, 0, 5, 0, -0.1, 50]}
+    )
+    image = open_pyramid(path)
+    assert (image.transform, image.spacing) == (None, None)
+    assert "transform" in image.notes[-1]
+    json.dumps(describe(image), allow_nan=False)
+
+
 class FakeSlide:
     """A slide of which only a part was scanned, as MRXS has it; the rest is transparent."""
 
@@ -332,6 +374,35 @@ def test_nodata_is_left_out_of_means(tmp_path: Path) -> None:
     assert (got[:, 2:] == 100).all()
 
 
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", "-9999"), ("int16", "nan")])
+def test_nodata_that_no_pixel_can_hold_is_none(tmp_path: Path, dtype: str, nodata: str) -> None:
+    path = write_geotiff(tmp_path / "g.tif", truth(dtype, 1), nodata=nodata)
+    with tifffile.TiffFile(path, mode="r+") as tiff:
+        tag = tiff.pages.first.tags["TileByteCounts"]
+        tag.overwrite((0, *tag.value[1:]))
+    with open_pyramid(path) as image:
+        assert (image.nodata, image.background) == (None, (0.0,))
+        got = image.read(Region(-64, 0, 192, 64), (192, 64))[..., 0]
+    assert (got[:, :128] == 0).all()
+    assert (got[:, 128:] > 0).all()
+    code = "import sys; from tnet.adapters import open_pyramid; open_pyramid(sys.argv[1])"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    )  # fmt: skip
+    assert done.stderr == ""
+
+
+def test_nodata_at_the_ends_of_a_type() -> None:
+    pixels = np.zeros((4, 4), np.float32)
+    for nodata in (-3.4028234663852886e38, -3.40282347e38, float("-inf")):
+        assert open_array(pixels, nodata=nodata).nodata == nodata
+    assert open_array(pixels, nodata=1e39).nodata is None
+    assert open_array(pixels.astype(np.uint8), nodata=0.5).nodata is None
+    white = open_array(np.zeros((4, 4, 3), np.uint8), nodata=-9999)
+    assert white.background == (255, 255, 255)
+
+
 def test_zarr_attributes_of_place(tmp_path: Path) -> None:
     path = write_zarr(tmp_path / "i.zarr", truth("uint16", 2))
     zarr.open_array(path, mode="r+").attrs.update(
@@ -365,6 +436,37 @@ def test_sparse_zarr_reads_its_fill_value_and_background(tmp_path: Path) -> None
     assert (image.read(Region(-100, -100, 800, 800), (80, 80)) == 240).all()
     array.attrs["tnet"] = {"background": [1, 2, 3]}
     assert open_pyramid(tmp_path / "i.zarr").background == (1, 2, 3)
+
+
+def test_glass_of_a_foreign_ome_zarr_is_empty(tmp_path: Path) -> None:
+    """Converters leave the fill value at 0, whatever the glass looks like."""
+    glass = np.random.default_rng(0).integers(236, 250, (200, 300, 3), dtype=np.uint8)
+    glass[:64, :64] = 0  # a chunk that is not written
+    path = write_ome_zarr(tmp_path / "i.zarr", glass)
+    image = open_pyramid(path)
+    assert list(image.background) == [255, 255, 255]
+    around = image.read(Region(-30, -20, 360, 240), (360, 240))
+    assert (around[:20] == 255).all()
+    assert not foreground(around, image).any()
+    glass[150:160, 150:160] = (150, 60, 140)
+    image = open_pyramid(write_ome_zarr(tmp_path / "tissue.zarr", glass))
+    seen = foreground(image.read(Region(0, 0, 300, 200), (300, 200)), image)
+    assert seen.sum() == 100
+
+
+def test_who_says_what_the_background_of_a_zarr_is(tmp_path: Path) -> None:
+    bright = write_ome_zarr(tmp_path / "bright.zarr", truth(), fill=200)
+    assert open_pyramid(bright).background == (200, 200, 200)
+    path = write_ome_zarr(tmp_path / "i.zarr", truth(), fill=7)
+    zarr.open_group(path, mode="r+").attrs["proj:code"] = "EPSG:4326"
+    assert open_pyramid(path).background == (7, 7, 7)  # a map
+    assert open_pyramid(path).unwritten is None
+    zarr.open_group(path, mode="r+").attrs["nodata"] = 3
+    assert open_pyramid(path).background == (3, 3, 3)
+    zarr.open_group(path, mode="r+").attrs["tnet"] = {"background": [1, 2, 3]}
+    assert open_pyramid(path).background == (1, 2, 3)
+    deep = write_ome_zarr(tmp_path / "deep.zarr", truth("uint16"), fill=9)
+    assert open_pyramid(deep).background == (9, 9, 9)
 
 
 def test_groups_of_arrays(tmp_path: Path) -> None:
@@ -515,6 +617,55 @@ def test_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
         np.testing.assert_array_equal(got, wanted)
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_deep_pngs(tmp_path: Path, orientation: int) -> None:
+    for bands in (2, 3, 4):
+        pixels = truth("uint16", bands)
+        wanted = pixels
+        if bands != 3:
+            pixels[..., -1] = 65535
+            pixels[:50, :60, -1] = 0
+            wanted = pixels[..., :-1].copy()
+            wanted[:50, :60] = 65535
+        if orientation == 6:
+            wanted = np.rot90(wanted, -1)
+        image = open_pyramid(write_deep_png(tmp_path / "i.png", pixels, orientation))
+        assert (image.height, image.width, image.bands) == wanted.shape
+        assert bool(image.notes) == (bands != 3)
+        got = image.read(Region(0, 0, image.width, image.height), (image.width, image.height))
+        np.testing.assert_array_equal(got, wanted)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from tnet.adapters import open_pyramid
+from tnet.geometry import Region
+
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+
+with open_pyramid(sys.argv[1]) as small, open_pyramid(sys.argv[2]) as image:
+    small.read(Region(0, 0, 9, 9), (9, 9))
+    before = peak()
+    image.read(Region(0, 0, 9, 9), (9, 9))
+    print((peak() - before) / (image.width * image.height))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts memory as Linux does")
+def test_decoding_a_picture_takes_two_copies_of_it(tmp_path: Path) -> None:
+    small = write_picture(tmp_path / "small.png", truth())
+    picture = Image.new("RGB", (4000, 4000), (1, 2, 3))
+    picture.save(tmp_path / "i.bmp")  # opening a BMP decodes nothing yet
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(small), str(tmp_path / "i.bmp")],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    )  # fmt: skip
+    assert float(done.stdout) < 8.5  # bytes a pixel: 4 of Pillow's and 3 of ours
+
+
 # --- views -------------------------------------------------------------------------------------
 
 
@@ -542,6 +693,30 @@ def test_values_can_be_rescaled() -> None:
     assert beyond == pytest.approx(51)
     with pytest.raises(ValueError, match="above low"):
         rescale(open_array(pixels), 5, 5)
+
+
+def test_a_fill_for_each_band() -> None:
+    pixels = np.full((40, 40, 4), 9, np.uint8)
+    beyond, exact = Region(90, 90, 8, 8), np.float32
+    image = open_array(pixels)
+    seen = image.read(beyond, (2, 2), fill=(1.5, 2, 3, 4), dtype=exact)
+    assert (seen == [1.5, 2, 3, 4]).all()
+    with pytest.raises(ValueError, match="one value or 4"):
+        image.read(beyond, (2, 2), fill=(1, 2, 3))
+    chosen = select_bands(image, [3, 1])
+    assert (chosen.read(beyond, (2, 2), fill=(5, 6.5), dtype=exact) == [5, 6.5]).all()
+    assert (chosen.read(beyond, (2, 2), fill=7) == 7).all()
+    with pytest.raises(ValueError, match="one value or 2"):
+        chosen.read(beyond, (2, 2), fill=(1, 2, 3, 4))
+    grey = select_bands(image, [2, 2, 2])  # of which a model of colours has three means
+    many = grey.read_many([beyond, Region(36, 0, 8, 8)], (8, 8), fill=(5, 6.5, 5), dtype=exact)
+    assert (many[0] == [5, 6.5, 5]).all()
+    assert (many[1, :, 4:] == [5, 6.5, 5]).all()
+    assert (many[1, :, :4] == 9).all()
+    scaled = rescale(chosen, 10, 20)
+    assert scaled.read(beyond, (1, 1), fill=(51, 102), dtype=exact).ravel() == pytest.approx(
+        [51, 102], abs=1e-3
+    )
 
 
 def test_the_size_of_a_pixel_can_be_told(tmp_path: Path) -> None:
@@ -752,6 +927,35 @@ def test_closed_files_say_so(tmp_path: Path) -> None:
     image.close()
     with pytest.raises(DataError, match="is closed"):
         image.read(WHOLE, (10, 10))
+
+
+def test_a_tile_that_cannot_be_made_leaves_nothing_behind() -> None:
+    cache = ByteBoundedCache(100)
+
+    def fail() -> Pixels:
+        raise DataError("damaged")
+
+    for _ in range(2):
+        with pytest.raises(DataError, match="damaged"):
+            cache.get("tile", fail)
+    assert not cache._gates
+    assert cache.get("tile", lambda: np.ones(3)).sum() == 3
+    assert not cache._gates
+
+
+def test_few_images_stay_open(tmp_path: Path) -> None:
+    paths = [write_tiff(tmp_path / f"{i}.tif", truth()) for i in range(3)]
+    images = LabelledImages([(path, "cat") for path in paths], ["cat"], keep_open=2)
+    first, second = images[0].pyramid, images[1].pyramid
+    assert images[0].pyramid is first
+    third = images[2].pyramid
+    for image in (first, third):
+        assert image.read(WHOLE, (4, 4)).shape == (4, 4, 3)
+    with pytest.raises(DataError, match="is closed"):
+        second.read(WHOLE, (4, 4))
+    assert images[1].pyramid.read(WHOLE, (4, 4)).shape == (4, 4, 3)
+    with pytest.raises(ValueError, match="at least 1"):
+        LabelledImages([], [], keep_open=0)
 
 
 def test_hidden_and_foreign_files_are_no_images(tmp_path: Path) -> None:

@@ -30,6 +30,24 @@ def test_white_glass_is_empty_and_tissue_is_not(pixel: tuple[int, int, int], see
     assert (foreground(view, open_array(view)) == seen).all()
 
 
+def test_a_coloured_background_and_a_map_have_no_other_glass() -> None:
+    view = np.full((1, 3, 3), (250, 200, 230), dtype=np.uint8)
+    view[0, 1] = 235
+    view[0, 2] = 120
+    image = open_array(view, background=(250.0, 200.0, 230.0))
+    assert foreground(view, image).tolist() == [[False, False, True]]
+    image.crs = "EPSG:4326"
+    assert foreground(view, image).tolist() == [[False, True, True]]
+
+
+def test_what_was_never_written_is_empty() -> None:
+    view = np.zeros((1, 2, 3), dtype=np.uint8)
+    view[0, 1] = (0, 0, 1)
+    image = open_array(view)
+    image.unwritten = 0.0
+    assert foreground(view, image).tolist() == [[False, True]]
+
+
 @given(st.integers(1, 5), st.sampled_from(["uint8", "uint16", "int16", "float32"]), st.data())
 def test_only_pixels_that_are_background_in_every_band_are_empty(
     bands: int, dtype: str, data: st.DataObject

@@ -18,11 +18,12 @@ from command_line import CommandLine, Done, picture, write_model, write_png, wri
 from tnet.adapters.tiff import TiffPyramid
 from tnet.record import Walk
 from tnet.scripts import report
+from tnet.scripts.files import csv_header, csv_row
 from tnet.scripts.inputs import find_images, output_names
 
 COLUMNS = (
-    "image,outcome,label,confidence,p_grass,p_=1+1,p_water,"
-    "glimpses,pixels,share,seconds,width,height,mpp,error"
+    "image,walk,outcome,label,confidence,p_grass,p_=1+1,p_water,"
+    "glimpses,pixels,share,seconds,width,height,mpp,error,notes"
 )
 
 
@@ -125,7 +126,9 @@ def test_files_of_results(tnet: CommandLine, model: Path, folder: Path, tmp_path
     for row, result in zip(rows(out), results, strict=True):
         assert float(row["confidence"]) == result["confidence"]
         assert float(row["p_grass"]) == result["probabilities"]["grass"]
-        assert row["error"] == ""
+        assert row["error"] == row["notes"] == ""
+        assert row["walk"] == result["walk"]
+        assert Walk.from_json((out / row["walk"]).read_text("utf-8")).image == row["image"]
     assert sorted(path.stem for path in (out / "walks").iterdir()) == stems
     assert sorted(path.stem for path in (out / "overlays").iterdir()) == stems
     assert (out / "overlays" / "a.png").read_bytes().startswith(b"\x89PNG")
@@ -155,13 +158,16 @@ def test_an_overlay_that_fails_is_a_note(
     assert done.code == 0
     note = "its overlay could not be drawn: a tile is damaged"
     assert document(done)["results"][0]["notes"] == [note]
+    assert [(row["notes"], row["error"]) for row in rows(tmp_path)] == [(note, "")]
     assert done.err == f"tnet: note: {image}: {note}\n"
 
 
 def test_formulas_stay_text() -> None:
-    result = report.Result(image="@SUM(A1)", label="=1+1", error="-2+3")
-    (row,) = csv.DictReader(report.csv_text([result], ["=1+1"]).splitlines())
+    result = report.Result(image="@SUM(A1)", label="=1+1", error="-2+3", notes=("+a", "b"))
+    text = csv_header(["=1+1"]) + csv_row(result, ["=1+1"])
+    (row,) = csv.DictReader(text.splitlines())
     assert (row["image"], row["label"], row["error"]) == ("'@SUM(A1)", "'=1+1", "'-2+3")
+    assert row["notes"] == "'+a; b"
     assert row["p_=1+1"] == ""
 
 
@@ -192,7 +198,7 @@ def test_one_bad_image_does_not_stop_the_others(
         assert line == f"tnet: {result['error']}"
         assert row["error"] == result["error"]
         assert result["image"] in line
-        assert (row["label"], row["confidence"], row["p_grass"]) == ("", "", "")
+        assert (row["walk"], row["label"], row["confidence"], row["p_grass"]) == ("", "", "", "")
     assert "does not exist" in lines[-1]
 
 
@@ -539,7 +545,8 @@ def test_notes_do_not_flood(
 ) -> None:
     monkeypatch.setattr("tnet.scripts.progress._MOST_NOTES", 2)
     command = ("classify", folder, "--model", model, "--json")
-    monkeypatch.setattr(report, "result_of", lambda image, *_: report.Result(image, notes=(image,)))
+    noted = "tnet.scripts.work.result_of"
+    monkeypatch.setattr(noted, lambda image, *_: report.Result(image, notes=(image,)))
     lines = tnet(*command).err.splitlines()
     assert [line[:11] for line in lines] == ["tnet: note:"] * 3
     assert "further notes" in lines[-1]

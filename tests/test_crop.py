@@ -25,6 +25,19 @@ def test_a_crop_is_the_slice_with_background_around(x: int, y: int, w: int, h: i
     assert (framed == 255).all()
 
 
+def test_what_is_valid_of_a_crop_stays_inside_it() -> None:
+    part = crop(open_array(PIXELS), Region(10, 10, 20, 20))
+    whole = Region(-10, -10, 40, 40)
+    seen = part.read(whole, (40, 40), valid=Region(5, -10, 90, 90))
+    wanted = np.full((40, 40, 3), 255, np.uint8)
+    wanted[10:30, 15:30] = PIXELS[10:30, 15:30]
+    np.testing.assert_array_equal(seen, wanted)
+    nested = crop(part, Region(-5, -5, 10, 10))
+    for image in (part, nested):
+        nothing = image.read(whole, (40, 40), valid=Region(25, 0, 5, 5), fill=7)
+        assert (nothing == 7).all()
+
+
 def test_a_crop_moves_the_transform_and_asks_for_whole_pixels() -> None:
     scene = open_array(PIXELS)
     scene.transform = (10.0, 0.0, 500.0, 0.0, -10.0, 900.0)

@@ -17,6 +17,7 @@ from make_images import Pixels, area_means, shares, truth
 from PIL import Image
 from shared_data import shared_folder
 
+from tnet.adapters import describe
 from tnet.adapters.array import ArrayPyramid, open_array
 from tnet.errors import UnsupportedImage
 from tnet.geometry import Region
@@ -348,6 +349,14 @@ def test_the_coarsest_level_that_is_fine_enough_serves() -> None:
     image.fetched.clear()
     image.read(Region(0, 0, 160, 20), (10, 10))  # 16 by 2
     assert {fetch[0] for fetch in image.fetched} == {1}
+
+
+def test_the_cost_of_the_first_look_is_that_of_the_level_it_reads() -> None:
+    levels = tuple(Level(4480 // s, 448 // s, float(s), float(s), None) for s in (1, 2, 8))
+    image = Counting(np.zeros((448, 4480, 1), np.uint8), levels=levels)
+    image.read(Region(0, 0, 4480, 448), (448, 448))
+    assert {fetch[0] for fetch in image.fetched} == {0}
+    assert describe(image)["first_look_bytes"] == sum(fetch[3] for fetch in image.fetched)
 
 
 def test_level_scales() -> None:

@@ -1,5 +1,6 @@
 """Which pixels of a view are empty: nodata, and the white glass around a slide's tissue."""
 
+from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
@@ -12,7 +13,7 @@ from tnet.pyramid import Pyramid
 # is as bright but more coloured.
 _GLASS_COLOUR = 15
 _GLASS_DARKER = 20
-_BRIGHT = 190
+BRIGHT = 190
 
 
 def foreground(view: NDArray[np.generic], pyramid: Pyramid) -> NDArray[np.bool_]:
@@ -20,21 +21,33 @@ def foreground(view: NDArray[np.generic], pyramid: Pyramid) -> NDArray[np.bool_]
 
     Args:
         view: (height, width, bands) in the pyramid's dtype.
-        pyramid: where it was read; its ``background`` says what empty looks like. Pixels
-            beyond the image's border read as background, and so are empty.
+        pyramid: where it was read; its ``background`` says what empty looks like, and where
+            that is bright and the image no map, glass is empty too. Pixels beyond the image's
+            border read as background, and so are empty.
     """
     empty = np.asarray(pyramid.background, dtype=np.float64)
     values = np.asarray(view)
     if values.dtype.kind == "f":
         same = np.isnan(values).all(axis=2) | (values == empty).all(axis=2)
         return np.asarray(~same)
-    if values.dtype == np.uint8 and empty.min() >= _BRIGHT:
+    seen = _unlike(values, pyramid.background)
+    # On a map, what is as bright as its background may be snow.
+    if values.dtype == np.uint8 and empty.min() >= BRIGHT and pyramid.crs is None:
         # Band by band: numpy is slow at reducing a short last axis.
         bands = [values[:, :, band].astype(np.int16) for band in range(values.shape[2])]
         brightness = sum(bands[1:], bands[0]) / len(bands)
         colour = reduce(np.maximum, bands) - reduce(np.minimum, bands)
-        return (brightness < empty.mean() - _GLASS_DARKER) | (colour > _GLASS_COLOUR)
-    return reduce(np.logical_or, (values[:, :, i] != empty[i] for i in range(len(empty))))
+        seen &= (brightness < empty.mean() - _GLASS_DARKER) | (colour > _GLASS_COLOUR)
+    if pyramid.unwritten is not None:
+        seen &= _unlike(values, (pyramid.unwritten,) * values.shape[2])
+    return seen
+
+
+def _unlike(values: NDArray[np.generic], empty: Sequence[float]) -> NDArray[np.bool_]:
+    """Return where integers are not exactly ``empty``, which has one value a band."""
+    # Whole numbers as such: numpy compares bytes with a float much slower.
+    levels = [int(value) if float(value).is_integer() else value for value in empty]
+    return reduce(np.logical_or, (values[:, :, band] != level for band, level in enumerate(levels)))
 
 
 def cell_shares(seen: NDArray[np.bool_], parent: Region, grid: Grid) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from tnet import __version__
@@ -84,7 +84,8 @@ def save(
     tensors = _stored(model, dtype)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        save_file(tensors, partial, metadata={"format": "pt", "tnet": text})
+        # Through bytes, because safetensors' own files are closed to everyone but their owner.
+        partial.write_bytes(serialize(tensors, metadata={"format": "pt", "tnet": text}))
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path}: cannot be written ({error})") from error

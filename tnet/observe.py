@@ -99,7 +99,7 @@ def _read(
     if plan.resampling == "official":
         options = {"resampling": "official", "dtype": np.float32}
     if plan.outside == "zero":
-        options["fill"] = model.expects.mean[0]
+        options["fill"] = model.expects.mean
     views: list[NDArray[Any] | None] = [None] * len(visits)
     for image in sorted({visit.image for visit in visits}):
         mine = [i for i, visit in enumerate(visits) if visit.image == image]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tnet.errors import UnsupportedImage
-from tnet.facts import Described, Facts, Level, level_scales, representable
+from tnet.facts import Described, Facts, Level, level_scales, per_band
 from tnet.geometry import Region
 from tnet.planes import Plane
 from tnet.reader import Reader, Request
@@ -48,14 +48,14 @@ class How(TypedDict, total=False):
         border: what lies beyond the image: its "background" (default), its "mirror" image
             (reflected at the border line, the last pixel twice), or "zero".
         valid: pixels outside this region count as beyond the border; None is the image.
-        fill: the value beyond the border, for all bands, instead of ``border``'s.
+        fill: the value beyond the border instead of ``border``'s: one for all bands, or one each.
         dtype: a float dtype returns unrounded values in it; None is the image's own dtype.
     """
 
     resampling: Resampling
     border: Border
     valid: Region | None
-    fill: float | None
+    fill: float | Sequence[float] | None
     dtype: DTypeLike | None
 
 
@@ -115,6 +115,10 @@ class Pyramid(Protocol):
         """The value of missing pixels."""
 
     @property
+    def unwritten(self) -> float | None:
+        """What pixels of a slide read as that were never written: as empty as its background."""
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences that the user should know."""
 
@@ -156,7 +160,6 @@ class LevelPyramid(Described, ABC):
                 f"{self.name} holds {self.dtype} values; convert it to integers of at most "
                 "32 bits or to floats"
             )
-        self.nodata = representable(facts.nodata, self.dtype)
         self._reader = Reader([self._plane(i, level) for i, level in enumerate(self.levels)])
         if self._reader.overview_scale < float("inf"):
             last = self.levels[-1]
@@ -242,30 +245,34 @@ class LevelPyramid(Described, ABC):
             raise TypeError(f"a read has no option {', '.join(map(repr, sorted(unknown)))}")
         if min(size) < 1:
             raise ValueError(f"a read needs at least one pixel each way, got {size}")
-        border, fill, valid = how.get("border", "background"), how.get("fill"), how.get("valid")
-        if border not in ("background", "mirror", "zero"):
-            raise ValueError(f"border must be 'background', 'mirror' or 'zero', got {border!r}")
+        valid = how.get("valid")
         wanted = how.get("dtype")
         dtype = self.dtype if wanted is None else np.dtype(wanted)
         if dtype != self.dtype and dtype.kind != "f":
             raise ValueError(f"dtype must be a float type or {self.dtype}, got {dtype}")
         image = Region(0, 0, self.width, self.height)
         frame = image if valid is None else image.intersection(valid)
-        outside: tuple[float, ...] | None = None
-        if fill is not None:
-            outside = (float(fill),) * self.bands
-        elif border == "background":
-            outside = self.background
-        elif border == "zero" or frame is None:  # nothing to mirror: zeros too
-            outside = (0.0,) * self.bands
         return Request(
             region=region,
             size=size,
             frame=frame,
-            outside=outside,
+            outside=self._outside(how, frame),
             dtype=dtype,
             exact=dtype != self.dtype,
         )
+
+    def _outside(self, how: How, frame: Region | None) -> tuple[float, ...] | None:
+        """Return what lies beyond the frame, one value a band; None is its mirror image."""
+        border, fill = how.get("border", "background"), how.get("fill")
+        if border not in ("background", "mirror", "zero"):
+            raise ValueError(f"border must be 'background', 'mirror' or 'zero', got {border!r}")
+        if fill is not None:
+            return per_band(fill, self.bands)
+        if border == "background":
+            return self.background
+        if border == "zero" or frame is None:  # nothing to mirror: zeros too
+            return (0.0,) * self.bands
+        return None
 
 
 @cache

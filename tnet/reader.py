@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tnet.facts import coarsest_for
 from tnet.geometry import Region
 from tnet.planes import Plane, overview_factors, overviews
 from tnet.resample import cast, clamped, mirrored, resize, taps
@@ -197,15 +198,13 @@ class Reader:
 
     def _plane_for(self, step_x: float, step_y: float) -> Plane:
         """Return the coarsest plane that is at least as fine as the steps."""
-        step_x, step_y = step_x * (1 + 1e-6), step_y * (1 + 1e-6)
         planes = self.planes
-        if min(step_x, step_y) >= self.overview_scale:
+        if min(step_x, step_y) * (1 + 1e-6) >= self.overview_scale:
             with self._lock:
                 if self._overviews is None:
                     self._overviews = overviews(planes[-1])
             planes = self._overviews
-        fine = [plane for plane in planes if plane.scale_x <= step_x and plane.scale_y <= step_y]
-        return fine[-1] if fine else planes[0]
+        return coarsest_for(planes, step_x, step_y)
 
 
 def _axes(ask: Request, plane: Plane, frame: Region) -> tuple[Axis, Axis]:
