@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tnet.errors import DataError, TNetError
+from tnet.errors import TNetError
 
 if TYPE_CHECKING:
     from tnet.record import Walk
@@ -69,16 +69,7 @@ class Result:
 
 
 def result_of(image: str, walk: "Walk", mpp: tuple[float, float] | None) -> Result:
-    """Return the result of a walk.
-
-    Raises:
-        DataError: if the model came to no numbers.
-    """
-    if walk.outcome == "class" and not all(map(math.isfinite, walk.probabilities)):
-        raise DataError(
-            f"{image}: the model's answer is not a number; the image holds values far from those "
-            "that the model learned from, or the model's weights are damaged"
-        )
+    """Return the result of a walk."""
     return Result(
         image=image,
         outcome=walk.outcome,

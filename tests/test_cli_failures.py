@@ -67,15 +67,10 @@ def raising(error: BaseException) -> Callable[..., Any]:
     return broken
 
 
-def without_numbers(walk: Walk) -> Walk:
-    nothing = np.full(len(walk.classes), np.nan)
-    return replace(walk, logits=nothing, probabilities=nothing)
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (without_numbers, "the model's answer is not a number"),
+        (lambda walk: replace(walk, bias=(math.nan,) * 3), "cannot be written as JSON"),
         (lambda walk: replace(walk, spacing=(math.inf, 1.0)), "cannot be written as JSON"),
         (lambda walk: replace(walk, probabilities=np.ones(1)), "cannot be recorded: zip()"),
     ],

@@ -14,7 +14,9 @@ LONGEST_FILE = 300
 
 # Add to these only what needs no torch: it is all that a reader of a format may know of us.
 ADAPTERS_MAY_USE = (
+    "tnet.background",
     "tnet.errors",
+    "tnet.facts",
     "tnet.geometry",
     "tnet.pyramid",
     "tnet.record",
