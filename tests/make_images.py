@@ -193,7 +193,7 @@ def write_geotiff(
 
 def write_deep_png(path: Path, pixels: Pixels, orientation: int = 1) -> Path:
     """Write a PNG of 16 bits a band, which Pillow cannot."""
-    data = imagecodecs.png_encode(pixels)
+    data = bytes(imagecodecs.png_encode(pixels))
     exif = Image.Exif()
     exif[0x0112] = orientation
     body = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")

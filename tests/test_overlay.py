@@ -65,7 +65,7 @@ def walk_over(pyramid: Pyramid, *glimpses: Glimpse, **changes: Any) -> Walk:
 def extent(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
     """Return left, top, right and bottom (just past) of what is True."""
     rows, columns = np.nonzero(mask)
-    return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
 
 
 def panel(page: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
