@@ -34,8 +34,6 @@ Pixels = NDArray[Any]
 CACHE_BYTES = 2**26
 MARKS = ("zarr.json", ".zgroup", ".zarray")
 
-_LENGTHS = ("nm", "µm", "mm", "cm", "metre")
-
 
 class ZarrPyramid(LevelPyramid):
     """The arrays of a zarr store as levels."""
@@ -147,21 +145,21 @@ def _assembled(path: Path, layers: Layers, attributes: dict[str, Any]) -> ZarrPy
     )
     more = [f"{n} along {a}" for a, n in zip(first.axes, first.array.shape, strict=True)
             if a not in "xyc" and n > 1]  # fmt: skip
-    # Coloured bytes with a length and no place on the ground: a microscope's picture.
-    slide = bands == 3 and dtype == np.uint8 and layers.unit in _LENGTHS and crs is None
+    # Coloured bytes without a place on the ground: a picture, as in the other formats.
+    picture = bands == 3 and dtype == np.uint8 and crs is None and transform is None
     facts = Facts(
         name=str(path),
         format="OME-Zarr" if layers.ome else "zarr",
         levels=levels,
         bands=bands,
         dtype=dtype,
-        background=_background(first.array, bands, attributes, nodata, slide),
+        background=_background(first.array, bands, attributes, nodata, picture),
         spacing=spacing,
         unit=unit if spacing else None,
         crs=crs,
         transform=transform,
         nodata=nodata,
-        unwritten=float(first.array.fill_value or 0) if slide else None,
+        unwritten=float(first.array.fill_value or 0) if picture else None,
         notes=(f"it holds several planes ({', '.join(more)}); the first is read",) if more else (),
     )
     if any((a.size("c"), a.array.dtype) != (bands, first.array.dtype) for a in layers.arrays):
@@ -170,12 +168,12 @@ def _assembled(path: Path, layers: Layers, attributes: dict[str, Any]) -> ZarrPy
 
 
 def _background(
-    array: Any, bands: int, attributes: dict[str, Any], nodata: float | None, slide: bool
+    array: Any, bands: int, attributes: dict[str, Any], nodata: float | None, picture: bool
 ) -> tuple[float, ...]:
     """Return what we wrote down when converting, else nodata, else the fill value.
 
-    Converters leave the fill value at 0, which is not what surrounds the tissue of a slide: there
-    a dark one gives way to white.
+    Converters leave the fill value at 0, which is not what surrounds the tissue of a slide: in a
+    picture a dark one gives way to white.
     """
     own = attributes.get("tnet")
     declared = own.get("background") if isinstance(own, dict) else None
@@ -183,7 +181,7 @@ def _background(
         return tuple(float(value) for value in declared)
     nodata = representable(nodata, np.dtype(array.dtype))
     fill = float(array.fill_value or 0)
-    if nodata is None and slide and fill < BRIGHT:
+    if nodata is None and picture and fill < BRIGHT:
         return default_background(bands, np.dtype(array.dtype), None)
     return (fill if nodata is None else nodata,) * bands
 

@@ -454,6 +454,16 @@ def test_glass_of_a_foreign_ome_zarr_is_empty(tmp_path: Path) -> None:
     assert seen.sum() == 100
 
 
+def test_a_plain_zarr_of_white_glass_is_empty(tmp_path: Path) -> None:
+    shape = (256, 256, 3)
+    array = zarr.create_array(tmp_path / "i.zarr", shape=shape, dtype="uint8", fill_value=0)
+    array[:100] = 255
+    image = open_pyramid(tmp_path / "i.zarr")
+    view = image.read(Region(0, 0, 256, 256), (64, 64))
+    assert not foreground(view, image)[:24].any()
+    assert not foreground(view, image)[27:].any()
+
+
 def test_who_says_what_the_background_of_a_zarr_is(tmp_path: Path) -> None:
     bright = write_ome_zarr(tmp_path / "bright.zarr", truth(), fill=200)
     assert open_pyramid(bright).background == (200, 200, 200)

@@ -202,3 +202,10 @@ def test_other_numbers_of_glimpses() -> None:
         Plan().with_glimpses([1])
     with pytest.raises(UsageError, match="32"):
         plan.with_glimpses([1] * 33)
+
+
+def test_no_glimpses_below_none() -> None:
+    plan = Plan(steps=(STEP, STEP))
+    assert plan.with_glimpses([2, 0]).steps[1].glimpses == 0
+    with pytest.raises(UsageError, match="below a step of 0 glimpses"):
+        plan.with_glimpses([2, 0, 1])

@@ -27,6 +27,8 @@ def foreground(view: NDArray[np.generic], pyramid: Pyramid) -> NDArray[np.bool_]
     """
     empty = np.asarray(pyramid.background, dtype=np.float64)
     values = np.asarray(view)
+    if values.dtype.kind == "f" and np.dtype(pyramid.dtype).kind in "iu":
+        values = np.rint(values).astype(pyramid.dtype)  # the official view is not rounded
     if values.dtype.kind == "f":
         same = np.isnan(values).all(axis=2) | (values == empty).all(axis=2)
         return np.asarray(~same)

@@ -173,6 +173,11 @@ class Plan:
         Raises:
             UsageError: if a number does not fit its grid, or there is no grid to repeat.
         """
+        if 0 in list(glimpses)[:-1]:
+            raise UsageError(
+                f"plan: nothing is looked at below a step of 0 glimpses; leave out what follows "
+                f"the 0 in {','.join(str(count) for count in glimpses)}"
+            )
         if glimpses and not self.steps:
             raise UsageError("plan: this plan looks once and has no grid for more glimpses")
         steps = tuple(
