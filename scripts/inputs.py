@@ -123,7 +123,12 @@ def _images(candidates: Iterable[Path], where: str) -> list[Path]:
     from tnet.adapters import is_image
 
     try:
-        found = sorted(path for path in candidates if is_image(path) and path.suffix != _UNFINISHED)
+        # A folder that is called a zarr and is none shall be told of, not passed over.
+        found = sorted(
+            path
+            for path in candidates
+            if (is_image(path) or path.suffix.lower() == _ZARR) and path.suffix != _UNFINISHED
+        )
     except OSError as error:
         raise UsageError(f"{where} cannot be read ({error.strerror or error})") from error
     if not found:

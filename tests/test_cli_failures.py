@@ -19,7 +19,7 @@ from tnet.adapters.image import PillowPyramid
 from tnet.errors import UsageError
 from tnet.record import Walk
 from tnet.scripts.files import OutputError, csv_header, csv_row, write_file
-from tnet.scripts.inputs import output_names
+from tnet.scripts.inputs import find_images, output_names
 from tnet.scripts.progress import Progress
 from tnet.scripts.report import Result, print_json, say
 
@@ -376,3 +376,9 @@ def test_demo_with_a_small_slide(
     assert row["said"] == (walk.label or walk.outcome)
     assert Path(row["picture"]).read_bytes().startswith(b"\x89PNG")
     assert "of 1 right" in tnet("demo", tmp_path, "--slides", 1).out
+
+
+def test_a_folder_that_is_called_a_zarr_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "empty.zarr").mkdir()
+    write_png(tmp_path / "good.png", np.full((64, 64, 3), 90, dtype=np.uint8))
+    assert [path.name for path in find_images([str(tmp_path)])] == ["empty.zarr", "good.png"]

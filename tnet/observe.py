@@ -78,6 +78,9 @@ def _prefetched(
     read: Callable[[Sequence[Visit]], NDArray[Any]],
 ) -> Iterator[tuple[Sequence[Visit], NDArray[Any]]]:
     """Yield each batch with its pixels, reading the next while the last is looked at."""
+    if len(batches) == 1:
+        yield batches[0], read(batches[0])
+        return
     with ThreadPoolExecutor(1) as ahead:
         waiting = ahead.submit(read, batches[0])
         for number, batch in enumerate(batches):
