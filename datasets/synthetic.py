@@ -10,9 +10,12 @@ three labels makes three slides that differ in nothing else.
 import csv
 import json
 import multiprocessing
+import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -51,6 +54,7 @@ def make_slide(path: Path, label: str, seed: int, size: int = 32768) -> Slide:
     Raises:
         UsageError: if the label or the size is not possible.
         DataError: if ``path`` exists already.
+        OSError: if it cannot be written.
     """
     if label not in CLASSES:
         raise UsageError(f"the label must be one of {', '.join(CLASSES)}, got {label!r}")
@@ -62,7 +66,8 @@ def make_slide(path: Path, label: str, seed: int, size: int = 32768) -> Slide:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    write_slide(partial, layout)
+    with _refusals():
+        write_slide(partial, layout)
     slide = Slide(path, label, size, layout.targets, layout.decoys, layout.boxes)
     truth = {"version": _VERSION, "seed": seed, **asdict(slide), "path": path.name}
     _truth_path(path).write_text(json.dumps(truth))
@@ -132,6 +137,19 @@ def read_truth(path: Path) -> Slide:
         raise DataError(f"{path} has no {_truth_path(path).name} beside it") from error
     boxes = (tuple(map(tuple, truth[name])) for name in ("targets", "decoys", "patches"))
     return Slide(path, truth["label"], truth["size"], *boxes)
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Turn what the system refuses tensorstore, told as a ValueError, into the OSError it is."""
+    try:
+        yield
+    except ValueError as error:
+        refused = re.search(r"\[os_error_code='(\d+)'", str(error))
+        if refused is None:
+            raise
+        number = int(refused[1])
+        raise OSError(number, os.strerror(number)) from error
 
 
 def _truth_path(path: Path) -> Path:

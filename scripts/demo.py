@@ -1,15 +1,11 @@
 """``tnet demo``: make gigapixel slides, walk over them, and show where the model looked."""
 
-import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tnet.errors import TNetError, UsageError
+from tnet.errors import UsageError
 from tnet.scripts.report import print_json, say
 
 if TYPE_CHECKING:
@@ -19,9 +15,6 @@ if TYPE_CHECKING:
 
 # Not among the seeds that the model was trained or measured with.
 _SEED = 20_261
-
-# How tensorstore, which writes the slides, tells what the system refused.
-_REFUSED = re.compile(r"\[os_error_code='(\d+)'")
 
 
 def demo(
@@ -41,13 +34,14 @@ def demo(
     """
     from tnet.bundle import load
     from tnet.datasets.synthetic import make_dataset
+    from tnet.scripts.files import writing
 
-    with _writing(folder):
+    with writing(folder):
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file; name a folder for slides and pictures")
     model = load("demo")
     place = folder / "slides" if seed == _SEED else folder / f"slides-{seed}"
-    with _writing(folder):
+    with writing(folder):
         for name in (place.name, "walks", "overlays"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         say(f"making {slides} slides of 1.07 gigapixels in {place} (those already there are kept)")
@@ -57,24 +51,6 @@ def demo(
         print_json({"model": "demo", "slides": rows})
         return
     _table(rows)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turn what the system refuses while slides are written into an OutputError."""
-    from tnet.scripts.files import OutputError, writing
-
-    with writing(folder):
-        try:
-            yield
-        except TNetError:
-            raise
-        except ValueError as error:
-            refused = _REFUSED.search(str(error))
-            if refused is None:
-                raise
-            why = os.strerror(int(refused[1]))
-            raise OutputError(f"the slides in {folder} cannot be written ({why})") from error
 
 
 def _walked(model: "TNet", slide: "Slide", folder: Path) -> dict[str, object]:

@@ -8,13 +8,14 @@ Reports the accuracy on slides it has not seen, and writes the model.
 """
 
 import random
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from tnet.scripts.report import say
 
 if TYPE_CHECKING:
     from tnet.datasets.images import LabelledImages
@@ -82,7 +83,7 @@ def train_demo(
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     save(model, out, training=record)
-    _say(f"{out}: {accuracy:.1%} of {held_out} test slides right, {record['minutes']} minutes")
+    say(f"{out}: {accuracy:.1%} of {held_out} test slides right, {record['minutes']} minutes")
 
 
 def _model(classes: tuple[str, ...]) -> "TNet":
@@ -177,11 +178,11 @@ def _fit(
 
 
 def _progress(what: str) -> Any:
-    def say(done: int, total: int) -> None:
+    def tell(done: int, total: int) -> None:
         if done % 10 == 0 or done == total:
-            _say(f"{what}: {done}/{total}")
+            say(f"{what}: {done}/{total}")
 
-    return say
+    return tell
 
 
 def _report_callback() -> Any:
@@ -195,13 +196,9 @@ def _report_callback() -> Any:
         ) -> None:
             metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
             shown = "  ".join(f"{name} {value:.3f}" for name, value in sorted(metrics.items()))
-            _say(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}")
+            say(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {shown}")
 
     return Report()
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,13 @@
 import os
 import random
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from command_line import CommandLine
 
 # Read by torch and numpy when they're first imported. One thread each: the tests' tensors are
 # small, and sums come out in the same order on every machine.
@@ -24,3 +28,11 @@ def _same_seed_for_every_test() -> None:
         sys.modules["numpy"].random.seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+@pytest.fixture
+def tnet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "CommandLine":
+    """Return the command line, to be called as a shell would."""
+    from command_line import CommandLine  # which loads torch
+
+    return CommandLine(monkeypatch, capsys)

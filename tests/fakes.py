@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Unpack, cast
 
+import lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -103,3 +104,15 @@ def watched(pixels: NDArray[Any], **facts: Any) -> tuple[Pyramid, list[Region]]:
     """An image in memory, and the list that its reads are written to."""
     pyramid = Watched(open_array(pixels, **facts))
     return cast(Pyramid, pyramid), pyramid.regions
+
+
+def quiet_trainer(epochs: int) -> lightning.Trainer:
+    """A trainer on the CPU that shows and keeps nothing."""
+    return lightning.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )

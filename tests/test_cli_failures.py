@@ -39,11 +39,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.fixture
-def tnet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
 def rows(out: Path) -> list[dict[str, str]]:
     with (out / "predictions.csv").open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -339,8 +334,8 @@ def test_demo_where_writing_is_forbidden(
 def test_demo_on_a_full_disk(
     tnet: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    monkeypatch.setattr("tnet.datasets.synthetic.make_dataset", raising(error))
-    done = tnet("demo", tmp_path)
+    monkeypatch.setattr("tnet.datasets.synthetic.write_slide", raising(error))
+    done = tnet("demo", tmp_path, "--slides", 1)
     assert done.code == 6
     assert done.err.splitlines()[-1].endswith(f"cannot be written ({os.strerror(28)})")
     assert "internal error" not in done.err

@@ -15,11 +15,6 @@ from tnet.scripts.info import page
 
 
 @pytest.fixture
-def tnet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> CommandLine:
-    return CommandLine(monkeypatch, capsys)
-
-
-@pytest.fixture
 def ground(tmp_path: Path) -> Path:
     """A GeoTIFF of 12 metres a pixel with nodata."""
     path = tmp_path / "ground.tif"

@@ -2,11 +2,10 @@
 
 import dataclasses
 
-import lightning
 import numpy as np
 import pytest
 import torch
-from fakes import fake_model
+from fakes import fake_model, quiet_trainer
 from torch import Tensor
 
 from tnet.adapters.array import open_array
@@ -93,14 +92,7 @@ def test_a_fit_with_boxes_learns_from_them_alone() -> None:
     pixels[40:48, 40:48] = 30
     sample = Sample(open_array(pixels), 1, 0, (Region(40, 40, 8, 8),))
     settings = Settings(Rule(reinforce=0.0), supervise=1.0, absent=0, lr=3e-3, head_lr=3e-3)
-    trainer = lightning.Trainer(
-        max_epochs=12,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
+    trainer = quiet_trainer(12)
     images = batches([sample], 1)
     trainer.fit(Training(model, settings), images, images)
     found = traverse(model.eval(), [sample.pyramid])

@@ -5,11 +5,10 @@ import warnings
 from dataclasses import replace
 from typing import Any, cast
 
-import lightning
 import numpy as np
 import pytest
 import torch
-from fakes import fake_model, noise
+from fakes import fake_model, noise, quiet_trainer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -165,14 +164,7 @@ def test_a_small_model_learns() -> None:
     with warnings.catch_warnings():
         # What a machine has, and does not use, is no matter here.
         warnings.simplefilter("ignore")
-        trainer = lightning.Trainer(
-            max_epochs=16,
-            accelerator="cpu",
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = quiet_trainer(16)
         trainer.fit(training, loader, loader)
     assert float(trainer.callback_metrics["train_accuracy"]) == 1
     assert float(trainer.callback_metrics["val_loss"]) < 0.7
