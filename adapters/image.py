@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tnet.adapters.array import TURNS, default_background
-from tnet.errors import DataError, UnsupportedImage
+from tnet.adapters.limits import DEFAULT, Limits
+from tnet.errors import DataError, UnsupportedImage, one_line
 from tnet.pyramid import Facts, Level, LevelPyramid
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
-PIXEL_LIMIT = 2**30
 
 _ORIENTATION = 0x0112
 _STRIP = 2**20  # pixels converted at a time
@@ -47,7 +47,7 @@ class PillowPyramid(LevelPyramid):
                 pixels = _decoded_deep(self._path)
             else:
                 pixels = _decoded(self._path, self.bands, self.dtype)
-        except (OSError, ValueError, SyntaxError, RuntimeError) as error:
+        except Exception as error:  # decoders of foreign data fail in many ways
             raise _damaged(self._path, error) from error
         if self._orientation in TURNS:
             pixels = TURNS[self._orientation](pixels)
@@ -61,35 +61,39 @@ class PillowPyramid(LevelPyramid):
             self._pixels = None
 
 
-def open_image(path: Path) -> PillowPyramid:
+def open_image(path: Path, limits: Limits = DEFAULT) -> PillowPyramid:
     """Open a PNG, JPEG, WebP or BMP; EXIF orientation is applied.
 
     Transparency is laid on white, palettes become RGB, CMYK becomes RGB, 1-bit becomes 8-bit.
 
     Raises:
-        UnsupportedImage: if Pillow does not know the file, or it is too large to decode whole.
+        UnsupportedImage: if Pillow does not know the file, or it is larger than the limits allow.
         DataError: if it is damaged.
     """
     from PIL import UnidentifiedImageError
 
     try:
+        _check_length(path, limits)
         with _open(path) as image:
             mode, (width, height), kind = image.mode, image.size, image.format or "image"
-            orientation = image.getexif().get(_ORIENTATION, 1)
             clear = mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+            deep = _deep_colour(path) if kind == "PNG" else None
+            bands, dtype = _values(mode, clear, deep)
+            # Before asking for the orientation, for which Pillow decodes a PNG.
+            limits.check_image(str(path), width, height)
+            pixel = 2 * bands * dtype.itemsize + 2  # as decoded, and as shown
+            if "progressive" in image.info:
+                pixel += 2 * bands
+            limits.check_whole(str(path), f"a {kind} is decoded whole", width * height * pixel)
+            orientation = image.getexif().get(_ORIENTATION, 1)
     except UnidentifiedImageError as error:
-        raise UnsupportedImage(f"Pillow cannot read {path} ({error})") from error
-    except (OSError, ValueError, SyntaxError) as error:
+        raise UnsupportedImage(f"Pillow cannot read {path} ({one_line(error)})") from error
+    except DataError:
+        raise
+    except Exception as error:  # foreign metadata can break a parser in any way
         raise _damaged(path, error) from error
-    if width * height > PIXEL_LIMIT:
-        raise UnsupportedImage(
-            f"{path} has {width} x {height} pixels, more than the 2^30 that are decoded at once; "
-            "convert it to a tiled TIFF or zarr pyramid"
-        )
     if orientation in (5, 6, 7, 8):
         width, height = height, width
-    deep = _deep_colour(path) if kind == "PNG" else None
-    bands, dtype = _values(mode, clear, deep)
     return PillowPyramid(
         path,
         Facts(
@@ -104,6 +108,14 @@ def open_image(path: Path) -> PillowPyramid:
         orientation,
         deep is not None,
     )
+
+
+def _check_length(path: Path, limits: Limits) -> None:
+    """Refuse files that are too long for the decoders that begin by reading the file whole."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start in (b"RIFF", b"\x89PNG"):
+        limits.check_whole(str(path), "it is read whole", path.stat().st_size)
 
 
 def _deep_colour(path: Path) -> int | None:
@@ -154,11 +166,11 @@ def _decoded_deep(path: Path) -> NDArray[Any]:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} is damaged ({error}); make or download it again")
+    return DataError(f"{path} is damaged ({one_line(error)}); make or download it again")
 
 
 def _open(path: Path) -> Any:
-    """Open with Pillow; its guard against huge pictures is ours here (``PIXEL_LIMIT``)."""
+    """Open with Pillow; the guard against huge pictures is ours here, not its own."""
     from PIL import Image
 
     with _open_lock:

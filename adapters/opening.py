@@ -1,6 +1,7 @@
 """Which reader takes which file, and what a pyramid says of itself."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tnet.adapters.array import open_array
+from tnet.adapters.limits import DEFAULT, Limits, OverLimit
 from tnet.adapters.views import with_spacing
 from tnet.errors import DataError, UnsupportedImage
 from tnet.facts import coarsest_for
@@ -24,39 +26,45 @@ SUFFIXES = frozenset(
 )
 FIRST_LOOK = 448
 
-
-def _zarr(path: Path) -> Pyramid:
-    from tnet.adapters.zarr import open_zarr
-
-    return open_zarr(path)
+_REMOTE = ("http", "https", "s3", "gs")
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)  # C:// is a disk
 
 
-def _openslide(path: Path) -> Pyramid:
+def _zarr(path: Path, limits: Limits) -> Pyramid:
+    from tnet.adapters.links.reading import is_link, open_link
+    from tnet.adapters.zarr.opening import open_zarr
+
+    if is_link(path):
+        return open_link(path, limits)
+    return open_zarr(path, limits)
+
+
+def _openslide(path: Path, limits: Limits) -> Pyramid:
     from tnet.adapters.openslide import open_openslide
 
-    return open_openslide(path)
+    return open_openslide(path, limits)
 
 
-def _any_openslide(path: Path) -> Pyramid:
+def _any_openslide(path: Path, limits: Limits) -> Pyramid:
     from tnet.adapters.openslide import open_openslide
 
-    return open_openslide(path, generic=True)
+    return open_openslide(path, limits, generic=True)
 
 
-def _tiff(path: Path) -> Pyramid:
+def _tiff(path: Path, limits: Limits) -> Pyramid:
     from tnet.adapters.tiff import open_tiff
 
-    return open_tiff(path)
+    return open_tiff(path, limits)
 
 
-def _image(path: Path) -> Pyramid:
+def _image(path: Path, limits: Limits) -> Pyramid:
     from tnet.adapters.image import open_image
 
-    return open_image(path)
+    return open_image(path, limits)
 
 
 # By name, for who wants a certain one; a scanner's TIFFs go to OpenSlide, the others don't.
-READERS: dict[str, Callable[[Path], Pyramid]] = {
+READERS: dict[str, Callable[[Path, Limits], Pyramid]] = {
     "zarr": _zarr,
     "openslide": _any_openslide,
     "tiff": _tiff,
@@ -70,51 +78,83 @@ def open_pyramid(
     *,
     reader: Reader | None = None,
     mpp: float | tuple[float, float] | None = None,
+    limits: Limits | None = None,
+    remote: bool = False,
 ) -> Pyramid:
     """Open an image of any format that is read here.
 
     Args:
-        source: a file, a zarr folder, an array (height, width) or (height, width, bands), or a
-            pyramid, which is returned as it is.
+        source: a file, a zarr folder, the address of a zarr store (a text), an array
+            (height, width) or (height, width, bands), or a pyramid, which is returned as it is.
         reader: take this reader instead of the first that knows the file.
         mpp: micrometres per level-0 pixel, x and y, instead of what the file says.
+        limits: what a file may declare before it is refused.
+        remote: whether addresses (http, https, s3, gs) are read; without, nothing is fetched.
 
     Raises:
-        DataError: if the file is missing, empty, damaged or of no format that is read here; the
-            text names the file and the way out.
+        DataError: if the file is missing, empty, damaged, beyond the limits or of no format that
+            is read here; the text names the file and the way out.
         ValueError: if there is no such reader.
     """
     if reader is not None and reader not in READERS:
         raise ValueError(f"reader must be one of {', '.join(READERS)}, got {reader!r}")
     if isinstance(source, np.ndarray):
         pyramid: Pyramid = open_array(source)
+    elif isinstance(source, str) and is_url(source):
+        pyramid = _open_url(source, limits or DEFAULT, remote)
     elif isinstance(source, str | os.PathLike):
-        pyramid = _open_path(Path(source), reader)
+        pyramid = _open_path(Path(source), reader, limits or DEFAULT)
     else:
         pyramid = source
     return pyramid if mpp is None else with_spacing(pyramid, mpp)
 
 
-def _open_path(path: Path, reader: Reader | None) -> Pyramid:
+def is_url(text: str) -> bool:
+    """Say whether a text is an address, such as https://host/image.zarr, and no file's name."""
+    return _URL.match(text) is not None
+
+
+def _open_url(url: str, limits: Limits, remote: bool) -> Pyramid:
+    scheme = url.partition("://")[0].lower()
+    if scheme not in _REMOTE:
+        raise UnsupportedImage(
+            f"{url} is at a place that is not read ({scheme}); name a file, or an address that "
+            f"begins with one of {', '.join(_REMOTE)}"
+        )
+    if not remote:
+        raise DataError(
+            f"{url} is on the network, from which nothing is read unless asked for; add --remote "
+            "(in Python remote=True), or download it"
+        )
+    from tnet.adapters.zarr.remote import open_remote
+
+    return open_remote(url, limits)
+
+
+def _open_path(path: Path, reader: Reader | None, limits: Limits) -> Pyramid:
     try:
         if not path.exists():
             raise DataError(f"{path} does not exist; check the name")
+        if not path.is_file() and not path.is_dir():
+            raise DataError(f"{path} is neither a file nor a folder; save it as a file")
         if path.is_file() and path.stat().st_size == 0:
             raise DataError(f"{path} is empty (0 bytes); make or download it again")
         if reader is not None:
-            return READERS[reader](path)
+            return READERS[reader](path, limits)
         if path.is_dir():
-            return _zarr(path)
-        return _first_that_reads(path)
+            return _zarr(path, limits)
+        return _first_that_reads(path, limits)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
 
 
-def _first_that_reads(path: Path) -> Pyramid:
+def _first_that_reads(path: Path, limits: Limits) -> Pyramid:
     reasons = []
     for opener in _IN_TURN:
         try:
-            return opener(path)
+            return opener(path, limits)
+        except OverLimit:
+            raise
         except UnsupportedImage as error:
             reasons.append(error)
     with path.open("rb") as file:
@@ -134,7 +174,7 @@ def is_image(path: Path) -> bool:
 
     Hidden files are none. Nothing is opened.
     """
-    from tnet.adapters.zarr import is_zarr
+    from tnet.adapters.zarr.opening import is_zarr
 
     if path.name.startswith("."):
         return False

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tnet.adapters.tiff import is_tiff, largest_tile
-from tnet.errors import DataError, UnsupportedImage
+from tnet.adapters.directories import check_directories
+from tnet.adapters.limits import DEFAULT, Limits
+from tnet.adapters.tiff import is_tiff
+from tnet.errors import DataError, UnsupportedImage, one_line
 from tnet.pyramid import Facts, Level, LevelPyramid, level_scales
 
 CACHE_BYTES = 2**26
-TILE_LIMIT = 16384
+
+_BYTES_PER_PIXEL = 4  # of a tile as OpenSlide decodes it
 
 
 class OpenSlidePyramid(LevelPyramid):
@@ -33,7 +36,8 @@ class OpenSlidePyramid(LevelPyramid):
             image = self._slide.read_region(place, level, (width, height))
         except (OpenSlideError, ValueError) as error:
             raise DataError(
-                f"{self.name} cannot be read at level {level} ({error}); it may be damaged"
+                f"{self.name} cannot be read at level {level} ({one_line(error)}); it may be "
+                "damaged"
             ) from error
         pixels = np.asarray(image)
         alpha = pixels[..., 3:]
@@ -48,11 +52,14 @@ class OpenSlidePyramid(LevelPyramid):
         self._slide.close()
 
 
-def open_openslide(path: Path, generic: bool = False) -> OpenSlidePyramid:
+def open_openslide(
+    path: Path, limits: Limits = DEFAULT, *, generic: bool = False
+) -> OpenSlidePyramid:
     """Open a slide; its frame is the part that the scanner says it scanned.
 
     Args:
         path: the file; of formats of several files, the main one.
+        limits: what it may declare.
         generic: take TIFFs without a vendor's marks too, which the TIFF reader does better.
 
     Raises:
@@ -66,12 +73,8 @@ def open_openslide(path: Path, generic: bool = False) -> OpenSlidePyramid:
             f"{path} may be a slide, and OpenSlide is not installed: "
             "pip install openslide-python openslide-bin"
         ) from error
-    # OpenSlide ends the process where a tile is too large to allocate.
-    if is_tiff(path) and (side := largest_tile(path)) > TILE_LIMIT:
-        raise UnsupportedImage(
-            f"{path} declares tiles of {side} pixels a side, more than {TILE_LIMIT}; it is damaged "
-            "or needs converting"
-        )
+    if is_tiff(path):  # OpenSlide ends the process where a tile is too large to allocate
+        check_directories(path, limits)
     vendor = openslide.OpenSlide.detect_format(path)
     if vendor is None or (vendor == "generic-tiff" and not generic):
         raise UnsupportedImage(f"{path} is no slide that OpenSlide knows")
@@ -79,11 +82,27 @@ def open_openslide(path: Path, generic: bool = False) -> OpenSlidePyramid:
         slide = openslide.OpenSlide(path)
     except openslide.OpenSlideError as error:
         raise DataError(
-            f"{path} is a damaged or incomplete {vendor} slide ({error}); copy it again, with "
-            "the files that belong to it"
+            f"{path} is a damaged or incomplete {vendor} slide ({one_line(error)}); copy it "
+            "again, with the files that belong to it"
         ) from error
+    try:
+        facts = _facts(path, slide, vendor)
+        for level in facts.levels:
+            _check_level(path, level, limits)
+        origin = _bounds(slide)[:2]
+    except BaseException:
+        slide.close()
+        raise
     slide.set_cache(_cache())
-    return OpenSlidePyramid(slide, _bounds(slide)[:2], _facts(path, slide, vendor))
+    return OpenSlidePyramid(slide, origin, facts)
+
+
+def _check_level(path: Path, level: Level, limits: Limits) -> None:
+    limits.check_image(str(path), level.width, level.height)
+    if level.tile is not None:
+        across, down = level.tile
+        pieces = f"tiles of {across} x {down} pixels"
+        limits.check_piece(str(path), pieces, across * down * _BYTES_PER_PIXEL)
 
 
 def _facts(path: Path, slide: Any, vendor: str) -> Facts:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tnet.adapters.headers import declared_size
+from tnet.adapters.limits import DEFAULT, Limits
 from tnet.adapters.segments import Page
 from tnet.errors import DataError, UnsupportedImage
 from tnet.facts import representable
@@ -16,16 +18,21 @@ Pixels = NDArray[Any]
 Paint = Callable[[Pixels], Pixels]
 
 STRIP_BYTES = 2**18  # of the strips into which a page without tiles is cut
-TILE_LIMIT = 2**30  # bytes of a decoded tile or strip
 
 _WHITE_IS_ZERO, _PALETTE, _YCBCR = 0, 3, 6
 _READ_AS_THEY_ARE = (0, 1, 2, 3, 5, 32844, 34892)
 _JPEG_LIKE = (6, 7, 33007, 34712, 34892, 50001)
 _ASSOCIATED, _UNASSOCIATED = 1, 2
+_MORE = 4  # times the declared pixels: strips may be rounded up
 
 
 def check_kind(path: Path, page: Any) -> None:
     """Refuse what would come out in wrong colours, or not at all."""
+    if page.dtype is None:
+        raise UnsupportedImage(
+            f"{path} stores values of {page.bitspersample} bits in a format that is not read "
+            f"({page.sampleformat}); convert it to integers of at most 32 bits or to floats"
+        )
     colours, codec = int(page.photometric), int(page.compression)
     if colours not in _READ_AS_THEY_ARE and not (colours == _YCBCR and codec in _JPEG_LIKE):
         raise UnsupportedImage(
@@ -38,11 +45,16 @@ def check_kind(path: Path, page: Any) -> None:
         )
 
 
-def page_of(path: Path, page: Any, nodata: float | None) -> Page:
-    """Collect what reading a page needs, and check it against the length of the file."""
+def page_of(path: Path, page: Any, nodata: float | None, limits: Limits = DEFAULT) -> Page:
+    """Collect what reading a page needs, and check it against the file's length and the limits."""
     key = page.keyframe
     planes, _, height, width, samples = key.shaped
     offsets, counts = tuple(page.dataoffsets), tuple(page.databytecounts)
+    if not len(offsets) == len(counts) > 0:
+        raise DataError(
+            f"{path} is damaged: it lists {len(offsets)} places of tiles and {len(counts)} of "
+            "their lengths; make or download it again"
+        )
     needed = max((o + c for o, c in zip(offsets, counts, strict=True) if c), default=0)
     length = path.stat().st_size
     if needed > length:
@@ -55,6 +67,7 @@ def page_of(path: Path, page: Any, nodata: float | None) -> Page:
     header = getattr(page, "jpegheader", None)  # only first pages have one
 
     def decode(data: bytes, index: int) -> Pixels:
+        _check_content(data, tile)
         return decoder(data, index, jpegtables=tables, jpegheader=header)[0]
 
     def as_it_is(data: bytes, index: int) -> Pixels:
@@ -85,24 +98,34 @@ def page_of(path: Path, page: Any, nodata: float | None) -> Page:
         decode=as_it_is if in_one_piece else decode,
         empty=representable(nodata, stored) or 0,
     )
-    _check_page(path, result)
+    _check_page(path, result, 1 if in_one_piece else key.tiledepth, limits)
     return result
 
 
-def _check_page(path: Path, page: Page) -> None:
+def _check_page(path: Path, page: Page, depth: int, limits: Limits) -> None:
     """Refuse pages whose index contradicts itself, and tiles too large to decode."""
+    limits.check_image(str(path), page.width, page.height)
     across, down = page.tile
-    if across * down * page.samples * page.dtype.itemsize > TILE_LIMIT:
-        raise UnsupportedImage(
-            f"{path} is compressed in pieces of {across} x {down} pixels, too large to decode at "
-            "once; convert it to a tiled TIFF or zarr pyramid"
-        )
+    decoded = across * down * depth * page.samples * page.dtype.itemsize
+    pieces = f"pieces of {across} x {down} pixels"
+    limits.check_piece(str(path), pieces, max(decoded, max(page.counts, default=0)))
     tiles = page.grid[0] * page.grid[1] * page.planes
     if len(page.offsets) != tiles:
         raise DataError(
             f"{path} is damaged: it lists {len(page.offsets)} tiles and its size needs {tiles}; "
             "make or download it again"
         )
+
+
+def _check_content(data: bytes, tile: tuple[int, int]) -> None:
+    """Refuse a compressed tile or strip that would decode to far more than the file declares.
+
+    Raises:
+        ValueError: if it would; somewhat more is left to the decoder.
+    """
+    inside = declared_size(data)
+    if inside is not None and inside[0] * inside[1] > _MORE * tile[0] * tile[1]:
+        raise ValueError(f"it holds {inside[0]} x {inside[1]} pixels, not {tile[0]} x {tile[1]}")
 
 
 def painting(page: Any, bands: int) -> tuple[Paint | None, int, np.dtype[Any], tuple[str, ...]]:

@@ -4,31 +4,35 @@ Only the tiles or strips under a read are decoded, and kept in a cache that all 
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tnet.adapters.array import TURNS, ArrayPyramid, default_background
+from tnet.adapters.directories import MAGIC, check_directories
 from tnet.adapters.georeference import of_geotiff, spacing_of
+from tnet.adapters.limits import DEFAULT, Limits
+from tnet.adapters.ome import check_ome, pixel_size
 from tnet.adapters.pages import Paint, check_kind, page_of, painting
 from tnet.adapters.segments import CACHE, File, Page
-from tnet.errors import DataError, UnsupportedImage
+from tnet.errors import DataError, UnsupportedImage, one_line
 from tnet.facts import representable
 from tnet.geometry import Region
 from tnet.pyramid import Facts, Level, LevelPyramid, level_scales
 
 Pixels = NDArray[Any]
 
-TURN_LIMIT = 2**28  # bytes of a picture that is turned in memory
-
-_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MICROMETRES_PER_UNIT = {2: 25400.0, 3: 10000.0}  # of ResolutionUnit: inch, centimetre
 _PLAUSIBLE_MPP = (0.05, 20.0)
 _BAND_AXES = "CS"
+# Kinds of which tifffile opens other files, or makes room for as many pages as they state. Their
+# pages are read as those of any other TIFF.
+_OFF: dict[str, Any] = {f"is_{kind}": False for kind in ("lsm", "mmstack", "ndtiff", "scanimage")}
 
 # What tifffile finds odd, a program that wants to know may log. Without a handler Python would
 # print it to stderr, between the sentences that are meant for the user.
@@ -45,6 +49,11 @@ class TiffPyramid(LevelPyramid):
         self._file = file
         self._pages = pages
         self._paint = paint
+
+    @property
+    def pages(self) -> list[list[Page]]:
+        """The pages of every level: one, or one a band."""
+        return self._pages
 
     def _fetch(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         pages = self._pages[level]
@@ -64,25 +73,10 @@ class TiffPyramid(LevelPyramid):
 def is_tiff(path: Path) -> bool:
     """Say whether a file begins as a TIFF does."""
     with path.open("rb") as file:
-        return file.read(4) in _MAGIC
+        return file.read(4) in MAGIC
 
 
-def largest_tile(path: Path) -> int:
-    """Return the longest side of a tile that a TIFF declares, in pixels; 0 without tiles.
-
-    Raises:
-        DataError: if the file's index is damaged.
-    """
-    try:
-        with _tiff_file(path) as tiff:
-            return max(
-                (max(p.tilewidth, p.tilelength) for p in tiff.pages if p.is_tiled), default=0
-            )
-    except Exception as error:  # a foreign index can break a parser in any way
-        raise _damaged(path, error) from error
-
-
-def open_tiff(path: Path) -> LevelPyramid:
+def open_tiff(path: Path, limits: Limits = DEFAULT) -> LevelPyramid:
     """Open a TIFF: the first picture in it, with its reduced copies as levels.
 
     Palettes become RGB, 1-bit becomes 8-bit, white-is-zero is inverted, 8-bit transparency is
@@ -95,32 +89,47 @@ def open_tiff(path: Path) -> LevelPyramid:
     if not is_tiff(path):
         raise UnsupportedImage(f"{path} is no TIFF")
     try:
-        with _tiff_file(path) as tiff:
-            pyramid, orientation = _pyramid(path, tiff)
+        with tiff_file(path, limits) as tiff:
+            pyramid, orientation = _pyramid(path, tiff, limits)
     except (DataError, ImportError):
         raise
     except Exception as error:  # a foreign index can break a parser in any way
         raise _damaged(path, error) from error
-    return pyramid if orientation not in TURNS else _turned(pyramid, orientation)
+    return pyramid if orientation not in TURNS else _turned(pyramid, orientation, limits)
 
 
-def _tiff_file(path: Path) -> Any:
+@contextmanager
+def tiff_file(path: Path, limits: Limits = DEFAULT) -> Iterator[Any]:
+    """Open a TIFF with tifffile, after looking at all that it would believe.
+
+    Raises:
+        OverLimit: if the file asks for more than the limits allow.
+        DataError: if it is damaged.
+        Exception: whatever tifffile raises.
+    """
     import tifffile
 
-    return tifffile.TiffFile(path)
+    check_directories(path, limits)
+    with tifffile.TiffFile(path, **_OFF) as tiff:
+        xml = tiff.ome_metadata
+        if xml:
+            check_ome(path, xml, limits)
+        yield tiff
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path} is a damaged or truncated TIFF ({error}); make or download it again")
+    return DataError(
+        f"{path} is a damaged or truncated TIFF ({one_line(error)}); make or download it again"
+    )
 
 
-def _pyramid(path: Path, tiff: Any) -> tuple[TiffPyramid, int]:
+def _pyramid(path: Path, tiff: Any, limits: Limits) -> tuple[TiffPyramid, int]:
     """Return the pyramid and the orientation that it still has to be turned from."""
     series = tiff.series[0]
     first = series.levels[0].pages[0].keyframe
     check_kind(path, first)
     nodata = _nodata(first)
-    levels = [_pages_of(path, level, nodata) for level in series.levels]
+    levels = [_pages_of(path, level, nodata, limits) for level in series.levels]
     kept = [pages for pages in levels if _alike(pages, levels[0])]
     kept.sort(key=lambda pages: -pages[0].width)
     whole = (kept[0][0].width, kept[0][0].height)
@@ -143,7 +152,7 @@ def _pyramid(path: Path, tiff: Any) -> tuple[TiffPyramid, int]:
     return TiffPyramid(File(path), kept, paint, _placed(facts, tiff, first)), turn
 
 
-def _pages_of(path: Path, level: Any, nodata: float | None) -> list[Page]:
+def _pages_of(path: Path, level: Any, nodata: float | None, limits: Limits) -> list[Page]:
     """Return the pages that hold the bands of a level; of further axes, the first entry."""
     inner = level.pages[0].keyframe.axes
     outer = level.axes[: len(level.axes) - len(inner)]
@@ -160,7 +169,7 @@ def _pages_of(path: Path, level: Any, nodata: float | None) -> list[Page]:
         raise UnsupportedImage(
             f"{path} is one part of an OME-TIFF of several files; merge them into one"
         )
-    return [page_of(path, page, nodata) for page in pages]
+    return [page_of(path, page, nodata, limits) for page in pages]
 
 
 def _alike(pages: list[Page], first: list[Page]) -> bool:
@@ -212,28 +221,10 @@ def _placed(facts: Facts, tiff: Any, page: Any) -> Facts:
             spacing=spacing,
             notes=facts.notes + notes,
         )
-    spacing, unit = _ome_spacing(tiff.ome_metadata) if tiff.is_ome else (None, None)
+    spacing, unit = pixel_size(tiff.ome_metadata) if tiff.is_ome else (None, None)
     if spacing is None:
         spacing, unit = _resolution(page), "µm"
     return replace(facts, spacing=spacing, unit=unit if spacing else None)
-
-
-def _ome_spacing(xml: str) -> tuple[tuple[float, float] | None, str | None]:
-    """Return the physical size of a pixel of the first picture, and its unit."""
-    for element in ElementTree.fromstring(xml).iter():
-        if element.tag.rpartition("}")[2] == "Pixels":
-            x, y = element.get("PhysicalSizeX"), element.get("PhysicalSizeY")
-            unit = element.get("PhysicalSizeXUnit", "µm").replace("\u03bc", "\u00b5")
-            return ((_number(x), _number(y)), unit) if x and y else (None, None)
-    return None, None
-
-
-def _number(text: str) -> float:
-    """Return a number, NaN where there is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return float("nan")
 
 
 def _resolution(page: Any) -> tuple[float, float] | None:
@@ -250,14 +241,14 @@ def _resolution(page: Any) -> tuple[float, float] | None:
     return (x, y) if low <= x <= high and low <= y <= high else None
 
 
-def _turned(pyramid: TiffPyramid, orientation: int) -> ArrayPyramid:
+def _turned(pyramid: TiffPyramid, orientation: int, limits: Limits) -> ArrayPyramid:
     """Return the picture as its orientation tag wants it, in memory."""
     width, height = pyramid.width, pyramid.height
-    if width * height * pyramid.bands * pyramid.dtype.itemsize > TURN_LIMIT:
-        raise UnsupportedImage(
-            f"{pyramid.name} is stored turned (orientation {orientation}) and is too large to be "
-            "turned in memory; convert it to an upright one"
-        )
+    limits.check_whole(
+        pyramid.name,
+        f"it is stored turned (orientation {orientation}) and is turned in memory",
+        2 * width * height * pyramid.bands * pyramid.dtype.itemsize,
+    )
     with pyramid:
         stored = pyramid.read(Region(0, 0, width, height), (width, height))
     pixels = np.ascontiguousarray(TURNS[orientation](stored))

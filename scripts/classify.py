@@ -64,6 +64,13 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
             help="Least fraction of a cell that is no background; off looks anywhere.",
         ),
     ] = None,
+    snap: Annotated[
+        float | None,
+        typer.Option(
+            metavar="F",
+            help="Move regions by up to this fraction of a side, to read fewer tiles; 0 to 0.5.",
+        ),
+    ] = None,
     policy: Annotated[
         Literal["greedy", "categorical", "uniform"] | None,
         typer.Option(help="How cells are chosen; the last two draw at random."),
@@ -84,21 +91,36 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
     overlay_size: Annotated[
         int, typer.Option(min=256, max=8192, help="Longer side of the drawn image, pixels.")
     ] = 1024,
+    max_pixels: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Most pixels that an image may claim to have; 1e12."),
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Most memory that an image's pieces may take; 4GiB."),
+    ] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Read addresses: http, https, s3 and gs.")
+    ] = False,
 ) -> None:
     """Classify images by walking over them, and say what was looked at.
 
     Exits with 4 if some of the images failed, and with 3 if all did; the others are classified.
     With 6 it ends where a result cannot be written.
     """
+    from tnet.adapters.limits import limits_of
     from tnet.scripts.files import Files
     from tnet.scripts.inputs import find_images
     from tnet.scripts.prepare import changed_plan, wishes
     from tnet.scripts.work import Work, classified
 
-    wished = wishes(mpp=mpp, bands=bands, value_range=value_range)
+    limits = limits_of(max_pixels, max_memory)
+    wished = wishes(mpp=mpp, bands=bands, value_range=value_range, limits=limits, remote=remote)
     paths = find_images(images)
     loaded = _load(model, device)
-    plan = changed_plan(loaded.plan, glimpses=glimpses, until=until, background=background)
+    plan = changed_plan(
+        loaded.plan, glimpses=glimpses, until=until, background=background, snap=snap
+    )
     work = Work(
         model=loaded,
         plan=plan,

@@ -16,6 +16,7 @@ from tnet.errors import DataError, TNetError, UsageError
 if TYPE_CHECKING:
     from tnet.pyramid import Pyramid
     from tnet.record import Walk
+    from tnet.scripts.inputs import Source
     from tnet.scripts.report import Result
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet recognises one
@@ -43,7 +44,7 @@ class Files:
     """
 
     def __init__(
-        self, folder: Path, paths: Sequence[Path], classes: Sequence[str], overlay: int | None
+        self, folder: Path, paths: "Sequence[Source]", classes: Sequence[str], overlay: int | None
     ) -> None:
         from tnet.scripts.inputs import output_names
 
@@ -62,7 +63,7 @@ class Files:
             ) from error
 
     def write_walk(
-        self, path: Path, walk: "Walk", pyramid: "Pyramid", result: "Result"
+        self, path: "Source", walk: "Walk", pyramid: "Pyramid", result: "Result"
     ) -> "Result":
         """Write an image's walk and its overlay; return its result with what is to be said of it.
 

@@ -1,9 +1,12 @@
 """What an image file is, and what opening it will cost: ``tnet info slide.svs``."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from tnet.adapters import Limits
+    from tnet.scripts.inputs import Source
 
 _KILO = 1000
 
@@ -19,19 +22,32 @@ def info(
         bool,
         typer.Option("--json", help="Print one JSON document: a dict, for several images a list."),
     ] = False,
+    max_pixels: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Most pixels that an image may claim to have; 1e12."),
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Most memory that an image's pieces may take; 4GiB."),
+    ] = None,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Read addresses: http, https, s3 and gs.")
+    ] = False,
 ) -> None:
     """Show what images are: format, size, levels, bands, pixel size, and what opening costs.
 
     Exits with 4 if some of the images cannot be read, and with 3 if none can.
     """
+    from tnet.adapters.limits import limits_of
     from tnet.scripts.inputs import find_images
     from tnet.scripts.report import exit_code, print_json, reason, say, shown
 
+    limits = limits_of(max_pixels, max_memory)
     reports: list[dict[str, Any]] = []
     failed = 0
     for path in find_images(images):
         try:
-            facts = _facts(path)
+            facts = _facts(path, limits, remote)
         except Exception as error:
             failed += 1
             said = reason(str(path), error)
@@ -49,10 +65,10 @@ def info(
         raise typer.Exit(exit_code(failed, len(reports)))
 
 
-def _facts(path: Path) -> dict[str, Any]:
+def _facts(path: "Source", limits: "Limits", remote: bool) -> dict[str, Any]:
     from tnet.adapters import describe, open_pyramid
 
-    with open_pyramid(path) as pyramid:
+    with open_pyramid(path, limits=limits, remote=remote) as pyramid:
         return describe(pyramid)
 
 

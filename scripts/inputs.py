@@ -1,9 +1,11 @@
-"""Which images a command line means: files, folders, patterns, and lists of them."""
+"""Which images a command line means: files, folders, patterns, addresses, and lists of them."""
 
 import glob
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeAlias
 
 from tnet.errors import UsageError
 
@@ -12,25 +14,45 @@ _UNFINISHED = ".partial"
 _MOST_BYTES = 255 - len(".json")  # what file systems take, less the longest suffix of ours
 
 
-def find_images(arguments: Iterable[str]) -> list[Path]:
+class Url(str):
+    """The address of an image elsewhere, as given; a Path would swallow one of its slashes."""
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        """The last part of the address, as a file's name is of its path."""
+        place = re.split("[?#]", self.partition("://")[2])[0]
+        return place.rstrip("/").rpartition("/")[2]
+
+
+Source: TypeAlias = Path | Url
+
+
+def find_images(arguments: Iterable[str]) -> list[Source]:
     """Return the images that the arguments name, in their order, each path once.
 
     An argument is a file, a zarr folder (one image), a folder (the images in it, sorted, without
-    those of its subfolders), a glob pattern (likewise), or ``@list.txt``. A file that is named
-    outright is returned whether it exists or not: that it cannot be read is told of it alone.
+    those of its subfolders), a glob pattern (likewise), ``@list.txt``, or an address such as
+    https://host/image.zarr. A file that is named outright is returned whether it exists or not:
+    that it cannot be read is told of it alone.
 
     Raises:
         UsageError: if a folder, a pattern or a list holds no image, or a list cannot be read.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, Source] = {}
     for argument in arguments:
         named = _listed(argument) if argument.startswith("@") else _expanded(argument, Path())
-        for path in named:
-            found.setdefault(os.path.normpath(path.absolute()), path)
+        for source in named:
+            found.setdefault(_key(source), source)
     return list(found.values())
 
 
-def output_names(paths: Iterable[Path]) -> list[str]:
+def _key(source: Source) -> str:
+    return source if isinstance(source, Url) else os.path.normpath(source.absolute())
+
+
+def output_names(paths: Iterable[Source]) -> list[str]:
     """Return a name for each image's own files: without folder and known suffix, all different.
 
     The second image of a name becomes NAME-2, and so on; case is no difference. A name that is
@@ -61,10 +83,10 @@ def _cut(stem: str, number: str) -> str:
     return stem + number
 
 
-def _stem(path: Path) -> str:
+def _stem(path: Source) -> str:
     from tnet.adapters import SUFFIXES
 
-    name = path.name or path.absolute().name
+    name = path.name if isinstance(path, Url) or path.name else path.absolute().name
     if Path(name).suffix.lower() in SUFFIXES:
         name = Path(name).stem
     if name.lower().endswith(".ome"):
@@ -72,7 +94,7 @@ def _stem(path: Path) -> str:
     return name or "image"
 
 
-def _listed(argument: str) -> list[Path]:
+def _listed(argument: str) -> list[Source]:
     """Return what a text file lists, one path a line, relative to the file's folder."""
     file = Path(argument[1:])
     try:
@@ -93,22 +115,24 @@ def _listed(argument: str) -> list[Path]:
     return named
 
 
-def _expanded(argument: str, folder: Path) -> list[Path]:
+def _expanded(argument: str, folder: Path) -> list[Source]:
     """Return what an argument, relative to a folder, stands for."""
-    from tnet.adapters import is_image
+    from tnet.adapters import is_image, is_url
 
     if not argument:
         raise UsageError("the name of an image is empty; name a file, a folder or a pattern")
+    if is_url(argument):
+        return [Url(argument)]
     path = folder / argument
     if _exists(path):
         if not path.is_dir() or is_image(path) or path.suffix.lower() == _ZARR:
             return [path]
-        return _images(path.iterdir(), f"the folder {path}")
+        return [*_images(path.iterdir(), f"the folder {path}")]
     if glob.has_magic(argument):
         pattern = f"{glob.escape(str(folder))}/{argument}" if folder.parts else argument
         matches = map(Path, glob.iglob(pattern, recursive=True))  # noqa: PTH207 - may be absolute
         whole = (path for path in matches if not any(map(is_image, path.parents)))
-        return _images(whole, f"the pattern {argument}")
+        return [*_images(whole, f"the pattern {argument}")]
     return [path]
 
 

@@ -3,17 +3,18 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
 
-from tnet.adapters import open_pyramid, rescale, select_bands
+from tnet.adapters import Limits, open_pyramid, rescale, select_bands
+from tnet.adapters.limits import DEFAULT
 from tnet.adapters.views import View, facts_of
 from tnet.errors import DataError, UsageError
 from tnet.model import Input
 from tnet.plan import Plan
 from tnet.pyramid import Pyramid
+from tnet.scripts.inputs import Source
 
 Number = TypeVar("Number", int, float)
 
@@ -23,27 +24,43 @@ _OTHER_SCALE = 1.5
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the user says of all images: µm per px, bands from 0, and the values of 0 and 255."""
+    """What the user says of all images.
+
+    Attributes:
+        mpp: µm per px.
+        bands: counted from 0.
+        value_range: the values that become 0 and 255.
+        limits: what a file may declare.
+        remote: whether images are read over the network.
+    """
 
     mpp: float | None
     bands: tuple[int, ...] | None
     value_range: tuple[float, float] | None
+    limits: Limits = DEFAULT
+    remote: bool = False
 
 
-def wishes(*, mpp: float | None, bands: str | None, value_range: str | None) -> Wishes:
+def wishes(
+    *,
+    mpp: float | None,
+    bands: str | None,
+    value_range: str | None,
+    limits: Limits = DEFAULT,
+    remote: bool = False,
+) -> Wishes:
     """Read the flags that say how images are to be taken.
 
     Raises:
         UsageError: naming the flag that makes no sense.
     """
-    if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
-        raise UsageError(f"--mpp must be above 0 µm, got {mpp}")
+    check_mpp(mpp)
     chosen = (
         None if bands is None else _numbers("--bands", bands, int, "whole numbers, such as 4,3,2")
     )
     if chosen is not None and min(chosen) < 1:
         raise UsageError(f"--bands counts from 1, got {bands}")
-    limits = None
+    extent = None
     if value_range is not None:
         ends = _numbers("--range", value_range, float, "two numbers, such as 0,10000")
         if len(ends) != 2 or not ends[0] < ends[1]:
@@ -51,12 +68,27 @@ def wishes(*, mpp: float | None, bands: str | None, value_range: str | None) -> 
                 f"--range takes two numbers, the lower one first, such as 0,10000; "
                 f"got {value_range!r}"
             )
-        limits = (ends[0], ends[1])
-    return Wishes(mpp, chosen and tuple(band - 1 for band in chosen), limits)
+        extent = (ends[0], ends[1])
+    return Wishes(mpp, chosen and tuple(band - 1 for band in chosen), extent, limits, remote)
+
+
+def check_mpp(mpp: float | None) -> None:
+    """Make sure that --mpp can be the size of a pixel.
+
+    Raises:
+        UsageError: if it cannot.
+    """
+    if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
+        raise UsageError(f"--mpp must be above 0 µm, got {mpp}")
 
 
 def changed_plan(
-    plan: Plan, *, glimpses: str | None, until: str | None, background: str | None
+    plan: Plan,
+    *,
+    glimpses: str | None,
+    until: str | None,
+    background: str | None,
+    snap: float | None = None,
 ) -> Plan:
     """Return the model's plan with what the flags change.
 
@@ -73,16 +105,18 @@ def changed_plan(
         plan = replace(plan, background=None)
     elif background is not None:
         plan = replace(plan, background=_number("--background", background, "off or a fraction"))
+    if snap is not None:
+        plan = replace(plan, snap=snap)
     return plan
 
 
-def opened(path: Path, wished: Wishes, expects: Input) -> Pyramid:
+def opened(path: Source, wished: Wishes, expects: Input) -> Pyramid:
     """Open an image the way the user wishes it and the model needs it.
 
     Raises:
         DataError: if it cannot be opened, or does not fit the model; with the way out.
     """
-    pyramid = open_pyramid(path, mpp=wished.mpp)
+    pyramid = open_pyramid(path, mpp=wished.mpp, limits=wished.limits, remote=wished.remote)
     try:
         return _fitted(pyramid, wished, expects)
     except BaseException:

@@ -2,11 +2,13 @@
 
 import sys
 import time
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from tnet.scripts.report import Result, clean, say
+
+if TYPE_CHECKING:
+    from tnet.scripts.inputs import Source
 
 _QUIET_SECONDS = 5.0
 _MINUTE = 60
@@ -45,7 +47,7 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def show(self, paths: list[Path]) -> None:
+    def show(self, paths: "list[Source]") -> None:
         """Say which images are looked at now."""
         if self._bar is not None:
             more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""

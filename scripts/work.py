@@ -4,7 +4,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tnet.errors import UsageError
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from tnet.pyramid import Pyramid
     from tnet.record import Walk
     from tnet.sampling import Policy
+    from tnet.scripts.inputs import Source
     from tnet.scripts.prepare import Wishes
 
 
@@ -57,7 +57,7 @@ class Work:
 
 
 def classified(
-    work: Work, paths: list[Path], files: Files | None, *, whole: bool
+    work: Work, paths: "list[Source]", files: Files | None, *, whole: bool
 ) -> "list[Result]":
     """Classify images, write down what came of each as soon as it is known, and return it.
 
@@ -85,12 +85,12 @@ def classified(
     return results
 
 
-def _batch(work: Work, paths: list[Path], files: Files | None) -> "Iterator[Result]":
+def _batch(work: Work, paths: "list[Source]", files: Files | None) -> "Iterator[Result]":
     """Give the results of a few images that are walked together, in their order."""
     from tnet.scripts.prepare import opened
 
-    pyramids: dict[Path, Pyramid] = {}
-    outcomes: dict[Path, Walk | Exception] = {}
+    pyramids: dict[Source, Pyramid] = {}
+    outcomes: dict[Source, Walk | Exception] = {}
     with ExitStack() as stack:
         for path in paths:
             try:
@@ -115,7 +115,7 @@ def _close(pyramid: "Pyramid") -> None:
 
 
 def _recorded(
-    work: Work, path: Path, walk: "Walk", pyramid: "Pyramid", files: Files | None
+    work: Work, path: "Source", walk: "Walk", pyramid: "Pyramid", files: Files | None
 ) -> Result:
     """Return the result of a walk, written down; of one that cannot be, a failure."""
     try:
@@ -127,7 +127,7 @@ def _recorded(
         return _failed(work, path, error, "cannot be recorded")
 
 
-def _failed(work: Work, path: Path, error: Exception, failed: str = "cannot be read") -> Result:
+def _failed(work: Work, path: "Source", error: Exception, failed: str = "cannot be read") -> Result:
     if work.debug:
         traceback.print_exception(error)
     return Result(image=str(path), error=reason(str(path), error, failed))

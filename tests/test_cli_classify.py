@@ -19,7 +19,7 @@ from tnet.adapters.tiff import TiffPyramid
 from tnet.record import Walk
 from tnet.scripts import report
 from tnet.scripts.files import csv_header, csv_row
-from tnet.scripts.inputs import find_images, output_names
+from tnet.scripts.inputs import Source, find_images, output_names
 
 COLUMNS = (
     "image,walk,outcome,label,confidence,p_grass,p_=1+1,p_water,"
@@ -63,7 +63,7 @@ def rows(out: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def names(paths: list[Path]) -> list[str]:
+def names(paths: "list[Source]") -> list[str]:
     return [path.name for path in paths]
 
 
@@ -371,7 +371,7 @@ def test_a_list_of_images(folder: Path) -> None:
     listed.write_bytes("\ufeffb.png\r\n\r\n# a.png\r\nünï 木 x.png\r\n*.zarr\r\n".encode())
     found = find_images([f"@{listed}"])
     assert names(found) == ["b.png", "ünï 木 x.png", "c.zarr"]
-    assert all(path.exists() for path in found)
+    assert all(path.exists() for path in found if isinstance(path, Path))
 
 
 def test_output_names_differ() -> None:

@@ -129,10 +129,14 @@ def test_our_own_mistake_is_not_the_files(
 def test_what_a_library_stumbles_over_is_the_files(
     tnet: CommandLine, model: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("PIL.Image.open", raising(TypeError("no such tag")))
-    done = tnet("classify", folder / "a.png", "--model", model)
+    image, error = folder / "a.png", TypeError("no such tag")
+    monkeypatch.setattr("tnet.adapters.image.default_background", raising(error))
+    done = tnet("classify", image, "--model", model)
+    assert (done.code, done.err) == (3, f"tnet: {image} cannot be read: no such tag\n")
+    monkeypatch.setattr("PIL.Image.open", raising(error))
+    done = tnet("classify", image, "--model", model)
     assert done.code == 3
-    assert done.err == f"tnet: {folder / 'a.png'} cannot be read: no such tag\n"
+    assert done.err.startswith(f"tnet: {image} is damaged (no such tag); ")
 
 
 @pytest.mark.parametrize("batch", [1, 3])

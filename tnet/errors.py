@@ -28,3 +28,8 @@ class UnsupportedImage(DataError):
 
 class ModelFileError(DataError):
     """A model file that is damaged, foreign, or made by a version that we don't know."""
+
+
+def one_line(error: Exception) -> str:
+    """Return what a library says of an error, without its line breaks, to be put in a sentence."""
+    return " ".join(str(error).split())
