@@ -1,4 +1,4 @@
-"""The tiles and strips of a TIFF: read from the file one by one, decoded once while in use."""
+"""Tiles, strips and chunks: read from a file one by one, decoded once while in use."""
 
 import os
 import threading
@@ -6,6 +6,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from tnet.errors import DataError
 
 Pixels = NDArray[Any]
+Window = tuple[slice, slice]
 
 CACHE_BYTES = 2**26
 
@@ -79,6 +81,7 @@ class File:
         # Not a file object: that would hold a position, which threads would fight over.
         self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         self._lock = threading.Lock()
+        self.size = os.fstat(self._descriptor).st_size
         self.close = weakref.finalize(self, os.close, self._descriptor)
         if hasattr(os, "posix_fadvise"):  # readahead would fetch five times what we need
             os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
@@ -100,6 +103,37 @@ class File:
         if len(data) < count:
             raise DataError(f"{self.path} ends within its pixels; make or download it again")
         return data
+
+
+def assemble(
+    out: Pixels,
+    corner: tuple[int, int],
+    tile: tuple[int, int],
+    samples: int,
+    part: Callable[[int, int, int, Window], Pixels | float],
+) -> None:
+    """Put a rectangle together from the tiles that it touches.
+
+    Args:
+        out: to be filled, (height, width, bands).
+        corner: x and y of the rectangle.
+        tile: width and height of a tile.
+        samples: bands of a tile; those of ``out`` come from one tile after the other.
+        part: returns a window (rows, columns) of the tile of a plane, row and column, or one value
+            for all of it.
+    """
+    (x, y), (tile_x, tile_y), (height, width, bands) = corner, tile, out.shape
+    for row in range(y // tile_y, (y + height - 1) // tile_y + 1):
+        top = row * tile_y - y
+        rows = slice(max(0, top), min(height, top + tile_y))
+        inner_rows = slice(rows.start - top, rows.stop - top)
+        for column in range(x // tile_x, (x + width - 1) // tile_x + 1):
+            left = column * tile_x - x
+            columns = slice(max(0, left), min(width, left + tile_x))
+            window = (inner_rows, slice(columns.start - left, columns.stop - left))
+            for plane in range(-(-bands // samples)):
+                bands_of = slice(plane * samples, (plane + 1) * samples)
+                out[rows, columns, bands_of] = part(plane, row, column, window)
 
 
 @dataclass(frozen=True)
@@ -142,25 +176,10 @@ class Page:
 
     def fetch(self, file: File, x: int, y: int, out: Pixels) -> None:
         """Fill ``out``, (height, width, bands), with the rectangle at x, y."""
-        height, width = out.shape[:2]
-        tile_x, tile_y = self.tile
-        for row in range(y // tile_y, (y + height - 1) // tile_y + 1):
-            for column in range(x // tile_x, (x + width - 1) // tile_x + 1):
-                left, top = column * tile_x - x, row * tile_y - y
-                into = (
-                    slice(max(0, top), min(height, top + tile_y)),
-                    slice(max(0, left), min(width, left + tile_x)),
-                )
-                source = (
-                    slice(into[0].start - top, into[0].stop - top),
-                    slice(into[1].start - left, into[1].stop - left),
-                )
-                for plane in range(self.planes):
-                    bands = slice(plane * self.samples, (plane + 1) * self.samples)
-                    out[(*into, bands)] = self._tile(file, plane, row, column, source)
+        assemble(out, (x, y), self.tile, self.samples, partial(self._tile, file))
 
     def _tile(
-        self, file: File, plane: int, row: int, column: int, source: tuple[slice, slice]
+        self, file: File, plane: int, row: int, column: int, source: Window
     ) -> Pixels | float:
         across, down = self.grid
         index = (plane * down + row) * across + column

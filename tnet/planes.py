@@ -28,7 +28,10 @@ OVERVIEW_BYTES = 2**25
 
 @dataclass(frozen=True)
 class Plane:
-    """One resolution: ``fetch(x, y, width, height)`` returns (height, width, bands)."""
+    """One resolution: ``fetch(x, y, width, height)`` returns (height, width, bands).
+
+    ``level`` is its number in the file, None for an overview that we made.
+    """
 
     width: int
     height: int
@@ -39,6 +42,7 @@ class Plane:
     dtype: np.dtype[Any]
     nodata: float | None
     fetch: Fetch
+    level: int | None = None
 
     def gather(
         self,

@@ -5,11 +5,10 @@ level-0 pixels and the size of the result; which level serves it, what stands be
 and how pixels are averaged is decided here, for every format alike. A format writes ``_fetch``.
 """
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
 
 import numpy as np
@@ -20,6 +19,7 @@ from tnet.facts import Described, Facts, Level, level_scales, per_band
 from tnet.geometry import Region
 from tnet.planes import Plane
 from tnet.reader import Reader, Request
+from tnet.threads import side_by_side
 
 __all__ = [
     "Border",
@@ -34,6 +34,7 @@ __all__ = [
 ]
 
 Pixels = NDArray[Any]
+Place = tuple[int, int, int]
 Resampling = Literal["antialias", "official"]
 Border = Literal["background", "mirror", "zero"]
 
@@ -153,6 +154,7 @@ class LevelPyramid(Described, ABC):
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
+        self._threads: int | None = None  # that read; None is what suits the processor
         if self.dtype.kind not in "uif" or self.dtype.itemsize > (
             8 if self.dtype.kind == "f" else 4
         ):
@@ -175,6 +177,24 @@ class LevelPyramid(Described, ABC):
 
         Called from several threads at once. The caller does not write into the result.
         """
+
+    def _fetch_own(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """Do as ``_fetch`` does, into C-ordered memory that becomes the caller's."""
+        return np.require(self._fetch(level, x, y, width, height), requirements=["C", "W", "O"])
+
+    def _fetch_many(self, places: Sequence[Place], out: Sequence[Pixels]) -> None:
+        """Fill each of ``out``, (height, width, bands), with the rectangle at its place.
+
+        Args:
+            places: level, x and y; all of the rectangle lies inside the level.
+            out: what to fill, all of one size.
+        """
+
+        def fill(place: Place, pixels: Pixels) -> None:
+            height, width = pixels.shape[:2]
+            pixels[...] = self._fetch(*place, width, height)
+
+        side_by_side(fill, places, out, self._threads)
 
     def read(self, region: Region, size: tuple[int, int], **how: Unpack[How]) -> Pixels:
         """Return ``region`` resampled to ``size``; see ``How`` for the options.
@@ -200,31 +220,30 @@ class LevelPyramid(Described, ABC):
             TypeError: if there is no such option.
             DataError: if the file cannot be read.
         """
-        resampling = how.get("resampling", "antialias")
-        if resampling not in ("antialias", "official"):
-            raise ValueError(f"resampling must be 'antialias' or 'official', got {resampling!r}")
         ask = self._request(region, size, how)
-        pixels = (
-            self._reader.official(ask)
-            if resampling == "official"
-            else self._reader.antialiased(ask)
-        )
-        # A format may hand out its own memory, which a caller must not be able to change.
-        return np.require(pixels, requirements=["C", "W", "O"])
+        if place := self._reader.stored(ask):
+            return self._fetch_own(*place, *size)
+        return np.require(self._reader.read(ask), requirements=["C", "W", "O"])
 
     def read_many(
         self, regions: Sequence[Region], size: tuple[int, int], **how: Unpack[How]
     ) -> Pixels:
         """Return all ``regions``, read side by side, in order: (n, height, width, bands)."""
-        if len(regions) < 2:
-            pixels = [self.read(region, size, **how) for region in regions]
-        else:
-            pool = _pool(os.getpid())
-            pixels = list(pool.map(lambda region: self.read(region, size, **how), regions))
-        if pixels:
-            return np.stack(pixels)
-        dtype = how.get("dtype") or self.dtype
-        return np.empty((0, size[1], size[0], self.bands), dtype)
+        if not regions:
+            return np.empty((0, size[1], size[0], self.bands), how.get("dtype") or self.dtype)
+        first = self._request(regions[0], size, how)
+        asks = [replace(first, region=region) for region in regions]
+        out = np.empty((len(asks), size[1], size[0], self.bands), first.dtype)
+        stored = {i: at for i, at in enumerate(map(self._reader.stored, asks)) if at}
+        if stored:
+            self._fetch_many(list(stored.values()), [out[i] for i in stored])
+
+        def fill(i: int, pixels: Pixels) -> None:
+            pixels[...] = self._reader.read(asks[i])
+
+        others = [i for i in range(len(asks)) if i not in stored]
+        side_by_side(fill, others, [out[i] for i in others], self._threads)
+        return out
 
     def _plane(self, index: int, level: Level) -> Plane:
         return Plane(
@@ -237,6 +256,7 @@ class LevelPyramid(Described, ABC):
             dtype=self.dtype,
             nodata=self.nodata,
             fetch=partial(self._fetch, index),
+            level=index,
         )
 
     def _request(self, region: Region, size: tuple[int, int], how: How) -> Request:
@@ -245,6 +265,9 @@ class LevelPyramid(Described, ABC):
             raise TypeError(f"a read has no option {', '.join(map(repr, sorted(unknown)))}")
         if min(size) < 1:
             raise ValueError(f"a read needs at least one pixel each way, got {size}")
+        resampling = how.get("resampling", "antialias")
+        if resampling not in ("antialias", "official"):
+            raise ValueError(f"resampling must be 'antialias' or 'official', got {resampling!r}")
         valid = how.get("valid")
         wanted = how.get("dtype")
         dtype = self.dtype if wanted is None else np.dtype(wanted)
@@ -259,6 +282,7 @@ class LevelPyramid(Described, ABC):
             outside=self._outside(how, frame),
             dtype=dtype,
             exact=dtype != self.dtype,
+            official=resampling == "official",
         )
 
     def _outside(self, how: How, frame: Region | None) -> tuple[float, ...] | None:
@@ -273,9 +297,3 @@ class LevelPyramid(Described, ABC):
         if border == "zero" or frame is None:  # nothing to mirror: zeros too
             return (0.0,) * self.bands
         return None
-
-
-@cache
-def _pool(process: int) -> ThreadPoolExecutor:
-    """Return the threads that all pyramids share; a forked process needs its own."""
-    return ThreadPoolExecutor(min(16, 2 * (os.cpu_count() or 1)), f"tnet-read-{process}")

@@ -1,28 +1,22 @@
-"""From a region and a size to pixels: levels, borders and averaging, the same for every format.
-
-Coordinates along an axis are in pixels of the plane that serves the read, and a pixel covers the
-interval from its index to its index + 1.
-"""
+"""From a region and a size to pixels: levels, borders and averaging, the same for every format."""
 
 import math
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tnet.axis import Axis, Rule, axis_of
 from tnet.facts import coarsest_for
 from tnet.geometry import Region
 from tnet.planes import Plane, overview_factors, overviews
 from tnet.resample import cast, clamped, mirrored, resize, taps
 
 Pixels = NDArray[Any]
-Rule = Callable[[NDArray[np.intp], int, int], NDArray[np.intp]]
 
 _BLOCK = 1024  # source pixels a side that the official view reads at a time
-_SAME = 1e-4  # a shift of this part of a pixel is none
 
 
 @dataclass(frozen=True)
@@ -36,6 +30,7 @@ class Request:
         outside: one value a band beyond the frame; None mirrors the frame.
         dtype: of the result.
         exact: the averages stay unrounded.
+        official: as the released code reads, instead of averaging.
     """
 
     region: Region
@@ -44,79 +39,7 @@ class Request:
     outside: tuple[float, ...] | None
     dtype: np.dtype[Any]
     exact: bool
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis of a read: ``count`` output pixels of ``step`` from ``start`` on.
-
-    ``low`` to ``high`` are the pixels that may be read, ``begin`` to ``end`` the frame exactly.
-    """
-
-    start: float
-    step: float
-    count: int
-    low: int
-    high: int
-    begin: float
-    end: float
-
-    @property
-    def stop(self) -> float:
-        """Where the last output pixel ends."""
-        return self.start + self.step * self.count
-
-    @property
-    def aligned(self) -> bool:
-        """Say whether output pixels are pixels of the plane."""
-        shift = abs(self.start - round(self.start))
-        return shift < _SAME and abs(self.step - 1) * self.count < _SAME
-
-    def coverage(self) -> NDArray[np.float32]:
-        """Return how much of each output pixel lies inside the frame, 0 to 1, (count,)."""
-        if self.aligned:
-            index = round(self.start) + np.arange(self.count)
-            return ((index >= self.low) & (index < self.high)).astype(np.float32)
-        edges = np.clip(self.start + self.step * np.arange(self.count + 1), self.begin, self.end)
-        share = np.diff(edges) / self.step
-        share[share > 1 - 1e-5] = 1  # rounding errors shall not blend in the border
-        share[share < 1e-5] = 0
-        return share.astype(np.float32)
-
-    def part(self, first: int, last: int) -> "Axis":
-        """Return the axis of the output pixels from ``first`` up to ``last``."""
-        return replace(self, start=self.start + self.step * first, count=last - first)
-
-    def in_cells(self) -> tuple["Axis", int]:
-        """Return the axis in cells of averaged pixels, and the pixels a cell: 1 for fine steps."""
-        if self.step < 4:
-            return self, 1
-        cell = int(self.step / 2)
-        axis = replace(
-            self,
-            start=self.start / cell,
-            step=self.step / cell,
-            low=self.low // cell,
-            high=-(-self.high // cell),
-        )
-        return axis, cell
-
-    def reach(self, rule: Rule) -> tuple[NDArray[np.intp], float]:
-        """Return the pixels under the output and its filter, and where they begin.
-
-        Pixels that the rule would invent are asked for only where the output itself lies there:
-        the filter is cut off at the frame instead.
-        """
-        margin = math.ceil(max(self.step, 1.0)) + 1
-        first, last = math.floor(self.start), math.ceil(self.stop)
-        if rule is clamped:
-            first, last = (
-                min(first, max(first - margin, self.low)),
-                max(last, min(last + margin, self.high)),
-            )
-        else:
-            first, last = first - margin, last + margin
-        return rule(np.arange(first, last), self.low, self.high), first
+    official: bool
 
 
 class Reader:
@@ -130,7 +53,24 @@ class Reader:
         self._overviews: list[Plane] | None = None
         self._lock = threading.Lock()
 
-    def antialiased(self, ask: Request) -> Pixels:
+    def read(self, ask: Request) -> Pixels:
+        """Return what is asked for: (height, width, bands)."""
+        return self._official(ask) if ask.official else self._antialiased(ask)
+
+    def stored(self, ask: Request) -> tuple[int, int, int] | None:
+        """Return level, x and y where the file holds the very pixels asked for, None elsewhere."""
+        if ask.official or ask.exact or ask.frame is None:
+            return None
+        step_x, step_y = ask.region.width / ask.size[0], ask.region.height / ask.size[1]
+        plane = self._plane_for(step_x, step_y)
+        if plane.level is None:
+            return None
+        across, down = _axes(ask, plane, ask.frame)
+        if not (across.stored and down.stored):
+            return None
+        return plane.level, round(across.start), round(down.start)
+
+    def _antialiased(self, ask: Request) -> Pixels:
         """Average every pixel under an output pixel: (height, width, bands)."""
         step_x, step_y = ask.region.width / ask.size[0], ask.region.height / ask.size[1]
         plane = self._plane_for(step_x, step_y)
@@ -152,7 +92,7 @@ class Reader:
         canvas[y:bottom, x:right] = _blend(inside, share, ask, plane.nodata)
         return canvas
 
-    def official(self, ask: Request) -> Pixels:
+    def _official(self, ask: Request) -> Pixels:
         """Interpolate between the two nearest pixels of level 0: (height, width, bands)."""
         width, height = max(1, round(ask.region.width)), max(1, round(ask.region.height))
         left, right, weight_x = taps(width, ask.size[0])
@@ -211,7 +151,7 @@ def _axes(ask: Request, plane: Plane, frame: Region) -> tuple[Axis, Axis]:
     """Return the horizontal and the vertical axis of a read in pixels of a plane."""
     region, sx, sy = ask.region, plane.scale_x, plane.scale_y
     return (
-        _axis(
+        axis_of(
             region.x / sx,
             region.width / sx,
             ask.size[0],
@@ -219,7 +159,7 @@ def _axes(ask: Request, plane: Plane, frame: Region) -> tuple[Axis, Axis]:
             frame.right / sx,
             plane.width,
         ),
-        _axis(
+        axis_of(
             region.y / sy,
             region.height / sy,
             ask.size[1],
@@ -228,13 +168,6 @@ def _axes(ask: Request, plane: Plane, frame: Region) -> tuple[Axis, Axis]:
             plane.height,
         ),
     )
-
-
-def _axis(start: float, length: float, count: int, begin: float, end: float, side: int) -> Axis:
-    # A level whose size was rounded down ends a little before the image does.
-    low = min(math.floor(begin + _SAME), side - 1)
-    high = max(low + 1, min(math.ceil(end - _SAME), side))
-    return Axis(start, length / count, count, low, high, begin, end)
 
 
 def _resampled(plane: Plane, across: Axis, down: Axis, rule: Rule, exact: bool) -> Pixels:

@@ -3,16 +3,21 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 
+from tnet.adapters.limits import Limits
+from tnet.adapters.zarr.metadata import Array, Group, Node, nodes_at
+from tnet.adapters.zarr.sources import Source, joined
 from tnet.errors import UnsupportedImage
 from tnet.facts import is_size
 from tnet.pyramid import level_scales
 
 Size = tuple[float, float]
+Rectangle = tuple[int, int, int, int]
+
+MOST_LEVELS = 64
 
 _NAMES = {
     "x": ("x", "lon", "longitude", "easting", "column", "col", "width"),
@@ -28,20 +33,29 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One array of a store: where it is, and which of its axes are y, x and bands."""
+    """One array of a store, and which of its axes are y, x and bands."""
 
-    path: Path
-    array: Any
+    array: Array
     axes: tuple[str, ...]
 
     def size(self, axis: str) -> int:
         """Return the length of an axis, 1 if there is none of that name."""
-        return int(self.array.shape[self.axes.index(axis)]) if axis in self.axes else 1
+        return self.array.shape[self.axes.index(axis)] if axis in self.axes else 1
 
     def tile(self) -> tuple[int, int]:
         """Return width and height of a chunk."""
         chunk = self.array.chunks
-        return int(chunk[self.axes.index("x")]), int(chunk[self.axes.index("y")])
+        return chunk[self.axes.index("x")], chunk[self.axes.index("y")]
+
+    def under(self, x: int, y: int, width: int, height: int) -> list[Rectangle]:
+        """Return x, y, width and height of the chunks under a window, row by row."""
+        across, down = self.tile()
+        right, bottom = self.size("x"), self.size("y")
+        return [
+            (left, top, min(across, right - left), min(down, bottom - top))
+            for top in range(y // down * down, y + height, down)
+            for left in range(x // across * across, x + width, across)
+        ]
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,14 @@ class Layers:
     ome: bool
 
 
-def ome_layers(path: Path, group: Any, image: dict[str, Any]) -> Layers:
+def ome_layers(source: Source, key: str, image: dict[str, Any], limits: Limits) -> Layers:
     """Return the levels of an OME-Zarr image from its ``multiscales`` metadata.
+
+    Args:
+        source: the store.
+        key: of the image's group.
+        image: the metadata.
+        limits: what the arrays may declare.
 
     Raises:
         UnsupportedImage: if the metadata contradicts the arrays.
@@ -63,10 +83,13 @@ def ome_layers(path: Path, group: Any, image: dict[str, Any]) -> Layers:
     given = image.get("axes")
     axes = None if given is None else tuple(a if isinstance(a, str) else a["name"] for a in given)
     layers, sizes = [], []
-    for dataset in image["datasets"]:
-        inside = path_inside(path, dataset["path"])
-        array = group[dataset["path"]]
-        layers.append(layer_of(inside, array, axes or tuple("tczyx"[-array.ndim :])))
+    if len(image["datasets"]) > MOST_LEVELS:
+        raise _too_many(source.where(key), len(image["datasets"]))
+    keys = [joined(key, dataset["path"], source.name) for dataset in image["datasets"]]
+    arrays = nodes_at(source, keys, limits)
+    for dataset, inside, array in zip(image["datasets"], keys, arrays, strict=True):
+        default = tuple("tczyx"[-len(array.shape) :]) if isinstance(array, Array) else None
+        layers.append(layer_of(source, inside, array, axes or default))
         steps = [*dataset.get("coordinateTransformations", ())]
         steps += image.get("coordinateTransformations", ())
         sizes.append(_pixel_size(steps, layers[-1].axes))
@@ -84,52 +107,51 @@ def _pixel_size(steps: Sequence[dict[str, Any]], axes: tuple[str, ...]) -> Size 
     return float(total[axes.index("x")]), float(total[axes.index("y")])
 
 
-def plain_layers(path: Path, group: Any) -> Layers:
+def plain_layers(source: Source, group: Group, limits: Limits) -> Layers:
     """Return the arrays of a group as levels, those named by numbers if there are such.
 
     Raises:
         UnsupportedImage: if there are none, or several of one size.
     """
-    arrays = [(name, array) for name, array in group.arrays() if array.ndim > 1]
+    where = source.where(group.key)
+    names = [name for name in group.listed if "/" not in name] or source.folders(group.key)
+    nodes = nodes_at(source, [joined(group.key, name, where) for name in names], limits)
+    both = zip(names, nodes, strict=True)
+    arrays = {name: node for name, node in both if isinstance(node, Array) and len(node.shape) > 1}
     if not arrays:
-        raise UnsupportedImage(f"{path} is a zarr group that holds no image array")
-    numbered = [(name, array) for name, array in arrays if name.isdecimal()]
-    layers = [layer_of(path_inside(path, name), array, None) for name, array in numbered or arrays]
+        raise UnsupportedImage(f"{where} is a zarr group that holds no image array")
+    levels = {name: array for name, array in arrays.items() if name.isdecimal()} or arrays
+    if len(levels) > MOST_LEVELS:
+        raise _too_many(where, len(levels))
+    layers = [layer_of(source, array.key, array, None) for array in levels.values()]
     layers.sort(key=lambda layer: -layer.size("x") * layer.size("y"))
     widths = [layer.size("x") for layer in layers]
     if any(a <= b for a, b in pairwise(widths)):
-        names = ", ".join(name for name, _ in arrays)
         raise UnsupportedImage(
-            f"{path} holds several arrays of one size ({names}); name one of them"
+            f"{where} holds several arrays of one size ({', '.join(arrays)}); name one of them"
         )
     return Layers(tuple(layers), (None,) * len(layers), None, False)
 
 
-def path_inside(root: Path, name: str) -> Path:
-    """Return where an array of a store lies.
-
-    Raises:
-        UnsupportedImage: if it would lie outside of the store.
-    """
-    parts = PurePosixPath(name)
-    path = root / parts
-    inside = path.resolve().is_relative_to(root.resolve())
-    if parts.is_absolute() or ".." in parts.parts or "\\" in name or not inside:
-        raise UnsupportedImage(f"{root} names a level outside of itself ({name!r}); mend its paths")
-    return path
+def _too_many(where: str, count: int) -> UnsupportedImage:
+    return UnsupportedImage(
+        f"{where} says that it has {count} levels, and {MOST_LEVELS} are more than any image "
+        "needs; make it again"
+    )
 
 
-def layer_of(path: Path, array: Any, axes: tuple[str, ...] | None) -> Layer:
+def layer_of(source: Source, key: str, array: Node, axes: tuple[str, ...] | None) -> Layer:
     """Find out which axis of an array is which: by name, by number, or by length.
 
     Raises:
         UnsupportedImage: if it is no image.
     """
-    if not hasattr(array, "shape"):
-        raise UnsupportedImage(f"{path} is a group where an array should be; mend its metadata")
+    where = source.where(key)
+    if not isinstance(array, Array):
+        what = "nothing" if array is None else "a group"
+        raise UnsupportedImage(f"{where} is {what} where an array should be; mend its metadata")
     shape = array.shape
-    named = axes or getattr(array.metadata, "dimension_names", None)
-    named = named or array.attrs.get("_ARRAY_DIMENSIONS")
+    named = axes or array.names or array.attributes.get("_ARRAY_DIMENSIONS")
     if named and len(named) == len(shape) and None not in named:
         axes = tuple(_axis(str(name)) for name in named)
     if axes and "x" in axes and "y" in axes:
@@ -140,11 +162,11 @@ def layer_of(path: Path, array: Any, axes: tuple[str, ...] | None) -> Layer:
         axes = ("y", "x", "c") if shape[-1] <= shape[0] else ("c", "y", "x")
     else:
         raise UnsupportedImage(
-            f"{path} has {len(shape)} axes without names; an image has two or three"
+            f"{where} has {len(shape)} axes without names; an image has two or three"
         )
-    if len(axes) != len(shape) or len(set(axes)) != len(axes) or 0 in (*shape, *array.chunks):
-        raise UnsupportedImage(f"{path} has the shape {shape} for the axes {', '.join(axes)}")
-    return Layer(path, array, axes)
+    if len(axes) != len(shape) or len(set(axes)) != len(axes) or 0 in shape:
+        raise UnsupportedImage(f"{where} has the shape {shape} for the axes {', '.join(axes)}")
+    return Layer(array, axes)
 
 
 def _axis(name: str) -> str:

@@ -1,0 +1,137 @@
+"""The levels of a zarr store as a pyramid, and which of its chunks is hurt where reading fails."""
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from tnet.adapters.zarr.chunks import MissingChunkError
+from tnet.adapters.zarr.layers import Layer, Rectangle
+from tnet.adapters.zarr.sources import Source, cause_of, is_of_network, unreachable
+from tnet.adapters.zarr.windows import (
+    IN_FLIGHT,
+    FileCheck,
+    TensorStoreWindows,
+    Waiting,
+    Windows,
+    windows_of,
+)
+from tnet.errors import DataError, UnsupportedImage
+from tnet.pyramid import Facts, LevelPyramid, Place
+
+Pixels = NDArray[Any]
+
+
+class ZarrPyramid(LevelPyramid):
+    """The arrays of a zarr store as levels."""
+
+    def __init__(self, source: Source, layers: Sequence[Layer], facts: Facts) -> None:
+        super().__init__(facts)
+        self._source = source
+        if source.patience is not None:
+            self._threads = IN_FLIGHT  # they wait for the network more than they work
+        self._layers = tuple(layers)
+        self._checks = [FileCheck(source, layer) for layer in layers]
+        self._windows: dict[tuple[int, int], Windows] = {}
+
+    def _fetch(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        windows = self._checked(level, x, y, width, height)
+        try:
+            return windows.view(x, y, width, height)
+        except Exception as error:  # codecs of foreign data fail in many ways
+            raise self._explained(error, level, (x, y, width, height)) from error
+
+    def _fetch_own(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        windows = self._checked(level, x, y, width, height)
+        try:
+            return windows.own(x, y, width, height)
+        except Exception as error:  # codecs of foreign data fail in many ways
+            raise self._explained(error, level, (x, y, width, height)) from error
+
+    def _fetch_many(self, places: Sequence[Place], out: Sequence[Pixels]) -> None:
+        opened = {level: self._opened(level) for level, _, _ in places}
+        quick = {n: w for n, w in opened.items() if isinstance(w, TensorStoreWindows)}
+        if len(quick) < len(opened):
+            super()._fetch_many(places, out)
+            return
+        begun: deque[tuple[Waiting, Place, Pixels]] = deque()
+        for place, pixels in zip(places, out, strict=True):
+            if len(begun) == IN_FLIGHT:
+                self._finish(*begun.popleft())
+            level, x, y = place
+            height, width = pixels.shape[:2]
+            self._checks[level](x, y, width, height)
+            begun.append((quick[level].start(x, y, pixels), place, pixels))
+        while begun:
+            self._finish(*begun.popleft())
+
+    def _finish(self, waiting: Waiting, place: Place, pixels: Pixels) -> None:
+        """Wait for what was begun."""
+        try:
+            waiting.result(self._source.patience)
+        except Exception as error:  # codecs of foreign data fail in many ways
+            level, x, y = place
+            window = (x, y, pixels.shape[1], pixels.shape[0])
+            raise self._explained(error, level, window) from error
+
+    def _checked(self, level: int, *window: *Rectangle) -> Windows:
+        """Return what reads a level, having looked at the files under a window."""
+        self._checks[level](*window)
+        return self._opened(level)
+
+    def _opened(self, level: int) -> Windows:
+        # A forked process cannot use what its parent has opened.
+        key = (os.getpid(), level)
+        if key not in self._windows:
+            self._windows[key] = windows_of(self._source, self._layers[level])
+        return self._windows[key]
+
+    def _explained(self, error: Exception, level: int, window: Rectangle) -> DataError:
+        """Return what is wrong with a window: the first of its chunks that cannot be read."""
+        windows = self._opened(level)
+        for chunk in self._layers[level].under(*window):
+            if isinstance(error, UnsupportedImage) or is_of_network(error):
+                break
+            try:
+                windows.view(*chunk)
+            except Exception as fault:  # as above
+                error, window = fault, chunk
+                break
+        return self._said(error, level, window)
+
+    def _said(self, error: Exception, level: int, window: Rectangle) -> DataError:
+        """Return what is wrong with a window in words."""
+        if isinstance(error, UnsupportedImage):
+            return error
+        if is_of_network(error):
+            return unreachable(self.name, error)
+        missing = isinstance(error, MissingChunkError) or str(error).endswith("is missing")
+        fault = "lacks a chunk that was written" if missing else "has a damaged or unreadable chunk"
+        mend = "run `tnet verify STORE --repair SOURCE` on it" if self._source.sealed else ""
+        scale = (self.levels[level].scale_x, self.levels[level].scale_y)
+        place = _span(window, (1.0, 1.0))
+        if level > 0:
+            place += f", which is {_span(window, scale)} of level 0"
+        return DataError(
+            f"{self.name} {fault} in level {level} at {place} ({cause_of(error)}); "
+            f"{mend or 'write it again'}"
+        )
+
+    def close(self) -> None:
+        """Let go of the files; a later read opens them again."""
+        for windows in self._windows.values():
+            windows.close()
+        self._windows.clear()
+        self._source.close()
+
+
+def _span(window: Rectangle, scale: tuple[float, float]) -> str:
+    """Return the pixels of a window in words."""
+    x, y, width, height = window
+    across, down = scale
+    return (
+        f"x {x * across:.0f} to {(x + width) * across:.0f}, "
+        f"y {y * down:.0f} to {(y + height) * down:.0f}"
+    )
