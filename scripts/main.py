@@ -14,10 +14,13 @@ import typer
 from tnet import __version__
 from tnet.errors import TNetError
 from tnet.scripts.classify import classify
+from tnet.scripts.convert import convert
 from tnet.scripts.demo import demo
 from tnet.scripts.info import info
+from tnet.scripts.link import link
 from tnet.scripts.models import models
 from tnet.scripts.report import say
+from tnet.scripts.verify import verify
 
 INTERNAL_ERROR = 1
 INTERRUPTED = 130
@@ -33,6 +36,9 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(info)
 app.command()(classify)
+app.command()(convert)
+app.command()(link)
+app.command()(verify)
 app.command()(models)
 
 
@@ -66,8 +72,9 @@ def run() -> int:
     """Run the command line of ``sys.argv``; return the exit code.
 
     0 done; 1 our own mistake, or nobody reads our output any more; 2 wrong usage; 3 data unfit
-    for use, all of it; 4 some of it; 6 a result cannot be written (the disk is full, or it is
-    forbidden); 130 interrupted. A command gives its own with ``typer.Exit``.
+    for use, all of it; 4 some of it; 5 another process is writing the same; 6 a result cannot be
+    written (the disk is full, or it is forbidden); 130 interrupted. A command gives its own with
+    ``typer.Exit``.
     """
     settings = {"debug": False}
     try:

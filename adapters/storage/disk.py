@@ -1,0 +1,44 @@
+"""What is asked of the disk beyond plain files: many pieces in one write, and certainty."""
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+_PIECES = 512  # at a time: systems take no more than 1024 at once
+
+
+def write_pieces(descriptor: int, pieces: Iterable[bytes]) -> None:
+    """Write pieces one after the other, however many the system takes at a time."""
+    waiting = [memoryview(piece) for piece in pieces if piece]
+    start = 0
+    while start < len(waiting):
+        batch = waiting[start : start + _PIECES]
+        written = (
+            os.writev(descriptor, batch)
+            if hasattr(os, "writev")
+            else os.write(descriptor, batch[0])
+        )
+        for piece in batch:
+            if written < len(piece):
+                waiting[start] = piece[written:]
+                break
+            written -= len(piece)
+            start += 1
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file or folder has reached the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link, or a folder with all that is in it."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -1,0 +1,227 @@
+"""Convert images to zarr pyramids: ``tnet convert slides/*.svs pyramids``."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tnet.errors import TNetError, UsageError
+
+if TYPE_CHECKING:
+    from tnet.adapters.storage.wanted import Wanted
+
+_ZARR = ".zarr"
+_FAILED = "failed"
+
+NO_ROOM = 6  # of the exit codes: the disk is full, or writing is forbidden
+
+
+def convert(  # noqa: PLR0913 - Typer makes a flag of every argument
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SRC...", help="Files, folders, zarr folders, 'patterns*' or @list.txt."
+        ),
+    ],
+    destination: Annotated[
+        Path,
+        typer.Argument(metavar="DST", help="NAME.zarr for one image, otherwise a folder of them."),
+    ],
+    codec: Annotated[
+        str,
+        typer.Option(
+            metavar="lossless|jpeg:Q|source",
+            help="How pixels are kept; source moves a TIFF's JPEG tiles as they are.",
+        ),
+    ] = "lossless",
+    mpp: Annotated[
+        float | None, typer.Option(help="Size of a pixel in µm, instead of what the file says.")
+    ] = None,
+    associated: Annotated[
+        bool,
+        typer.Option(
+            "--associated", help="Take label and macro pictures along; they may name patients."
+        ),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what stands at the destination.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="That read and encode; one a core.")
+    ] = None,
+    max_pixels: Annotated[
+        str | None,
+        typer.Option(metavar="N", help="Most pixels that an image may claim to have; 1e12."),
+    ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Most memory that an image's pieces may take; 4GiB."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Convert images to OME-Zarr pyramids that are whole, or not there at all.
+
+    Interrupted, full disk, machine down: the same command goes on where it was. Exits with 4 if
+    some of the images failed, with 3 if all did, and with 6 where a store cannot be written.
+    """
+    from tnet.adapters.limits import limits_of
+    from tnet.adapters.storage.codecs import check_name
+    from tnet.adapters.storage.wanted import Wanted
+    from tnet.scripts.prepare import check_mpp
+    from tnet.scripts.report import exit_code, print_json
+
+    check_name(codec)
+    check_mpp(mpp)
+    wanted = Wanted(
+        codec=codec,
+        mpp=mpp,
+        associated=associated,
+        overwrite=overwrite,
+        limits=limits_of(max_pixels, max_memory),
+        threads=threads,
+    )
+    pairs = destinations(sources, destination)
+    results: list[Result] = []
+    errors: list[Exception] = []
+    for source, store in pairs:
+        try:
+            results.append(_converted(source, store, wanted))
+        except Exception as error:
+            if isinstance(error, TNetError) and error.exit_code == NO_ROOM:
+                raise
+            errors.append(error)
+            results.append(_failed(source, store, error))
+    if as_json:
+        print_json({"results": [asdict(result) for result in results], "failed": len(errors)})
+    else:
+        _print_table(results)
+    if errors:
+        code = exit_code(len(errors), len(results))
+        raise typer.Exit(getattr(errors[0], "exit_code", code) if len(results) == 1 else code)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of one image; one that failed has an ``error`` and no numbers.
+
+    Attributes:
+        source: the image.
+        destination: its store.
+        outcome: "converted", "resumed", "already converted", or "failed".
+        megapixels: of the image.
+        levels: of the store.
+        bytes: of the store.
+        seconds: wall time.
+        error: why it failed.
+    """
+
+    source: str
+    destination: str
+    outcome: str
+    megapixels: float | None = None
+    levels: int | None = None
+    bytes: int | None = None
+    seconds: float | None = None
+    error: str | None = None
+
+
+def destinations(sources: list[str], destination: Path) -> list[tuple[Path, Path]]:
+    """Return each image with the path of its store.
+
+    Raises:
+        UsageError: if images cannot go there.
+    """
+    from tnet.scripts.inputs import find_images, output_names
+
+    # What was written there before is no source, where both are one folder.
+    found = [
+        source
+        for source in find_images(sources)
+        if not (isinstance(source, Path) and _is_inside(source, destination))
+    ]
+    paths = [source for source in found if isinstance(source, Path)]
+    if len(paths) < len(found):
+        raise UsageError("addresses are not converted; copy the image to a disk first")
+    if destination.suffix.lower() == _ZARR:
+        if len(paths) != 1:
+            raise UsageError(
+                f"{destination} is the name of one store and there are {len(paths)} images; name "
+                "a folder that does not end in .zarr"
+            )
+        if destination.absolute() == paths[0].absolute():
+            raise UsageError(f"{destination} is the image itself; name another destination")
+        return [(paths[0], destination)]
+    if destination.exists() and not destination.is_dir():
+        raise UsageError(f"{destination} is a file; name a folder, or NAME.zarr for one image")
+    names = output_names(paths)
+    return [(p, destination / f"{n}{_ZARR}") for p, n in zip(paths, names, strict=True)]
+
+
+def _is_inside(source: Path, folder: Path) -> bool:
+    return source.suffix.lower() == _ZARR and source.absolute().parent == folder.absolute()
+
+
+def _converted(source: Path, store: Path, wanted: "Wanted") -> Result:
+    from tnet.adapters import open_pyramid
+    from tnet.adapters.storage.conversion import convert as write
+    from tnet.adapters.storage.staging import stage_of
+    from tnet.scripts.amount import Amount
+    from tnet.scripts.files import writing
+    from tnet.scripts.report import say
+
+    start = time.monotonic()
+    with open_pyramid(source, limits=wanted.limits) as pyramid:
+        megapixels = pyramid.width * pyramid.height / 1e6
+    try:
+        with Amount(str(source), megapixels, "Mpx") as amount, writing(store):
+            done = write(source, store, wanted, lambda pixels: amount.add(pixels / 1e6))
+    except BaseException:
+        if stage_of(store).exists():
+            say(
+                f"{store} is unfinished; run the same command again and it goes on from there, or "
+                f"delete the folder {stage_of(store)}"
+            )
+        raise
+    return Result(
+        str(source),
+        str(store),
+        done.outcome,
+        megapixels,
+        done.levels,
+        done.size,
+        time.monotonic() - start,
+    )
+
+
+def _failed(source: Path, store: Path, error: Exception) -> Result:
+    from tnet.scripts.report import reason, say
+
+    said = reason(str(source), error, "cannot be converted")
+    say(said)
+    return Result(str(source), str(store), _FAILED, error=said)
+
+
+def _print_table(results: list[Result]) -> None:
+    from tnet.adapters.limits import readable
+    from tnet.scripts.report import columns
+
+    rows = [["image", "store", "outcome", "Mpx", "Mpx/s", "size"]]
+    for result in results:
+        speed = "" if result.outcome != "converted" else f"{_speed(result):.3g}"
+        rows.append(
+            [
+                result.source,
+                result.destination,
+                result.outcome,
+                "" if result.megapixels is None else f"{result.megapixels:.3g}",
+                speed,
+                "" if result.bytes is None else readable(result.bytes),
+            ]
+        )
+    print("\n".join(columns(rows, right=(3, 4, 5))))
+
+
+def _speed(result: Result) -> float:
+    return (result.megapixels or 0) / max(result.seconds or 0, 1e-3)

@@ -1,0 +1,190 @@
+"""``tnet convert`` as a user runs it."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from command_line import CommandLine, picture, write_png, write_zarr
+from numpy.random import default_rng
+from shared_data import shared_folder
+
+from tnet.adapters import open_pyramid
+from tnet.adapters.storage.seal import read_seal
+
+
+@pytest.fixture
+def slides(tmp_path: Path) -> Path:
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    write_png(folder / "a.png", picture(300, 200, seed=1))
+    tifffile.imwrite(folder / "b.tif", picture(260, 270, seed=2), tile=(64, 64))
+    return folder
+
+
+def test_one_image_to_one_store(tnet: CommandLine, slides: Path, tmp_path: Path) -> None:
+    done = tnet("convert", slides / "a.png", tmp_path / "out" / "one.zarr")
+    assert done.code == 0
+    assert "converted" in done.out
+    assert "0.06" in done.out  # megapixels
+    assert read_seal(tmp_path / "out" / "one.zarr") is not None
+
+
+def test_a_folder_to_a_folder_of_stores(tnet: CommandLine, slides: Path, tmp_path: Path) -> None:
+    done = tnet("convert", slides, tmp_path / "out", "--json")
+    assert done.code == 0
+    document = json.loads(done.out)
+    assert document["failed"] == 0
+    names = [Path(result["destination"]).name for result in document["results"]]
+    assert names == ["a.zarr", "b.zarr"]
+    for result in document["results"]:
+        assert result["outcome"] == "converted"
+        assert result["levels"] == 2
+        assert result["bytes"] > 1000
+        assert result["error"] is None
+        with open_pyramid(result["source"]) as one, open_pyramid(result["destination"]) as other:
+            assert (one.width, one.height) == (other.width, other.height)
+
+
+def test_beside_their_sources(tnet: CommandLine, slides: Path) -> None:
+    assert tnet("convert", slides, slides).code == 0
+    done = tnet("convert", slides, slides, "--json")
+    assert done.code == 0
+    outcomes = [result["outcome"] for result in json.loads(done.out)["results"]]
+    assert outcomes == ["already converted", "already converted"]
+
+
+def test_one_bad_file_does_not_stop_the_others(
+    tnet: CommandLine, slides: Path, tmp_path: Path
+) -> None:
+    (slides / "aa.tif").write_bytes(b"II*\0broken")
+    done = tnet("convert", slides, tmp_path / "out", "--json")
+    assert done.code == 4
+    results = json.loads(done.out)["results"]
+    assert [result["outcome"] for result in results] == ["converted", "failed", "converted"]
+    assert "aa.tif" in results[1]["error"]
+    assert "aa.tif" in done.err
+    assert "Traceback" not in done.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.zarr", "b.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["a.png", "out.zarr", "--codec", "jpg"], 2, "there is no codec 'jpg'"),
+        (["a.png", "out.zarr", "--codec", "jpeg:0"], 2, "a quality from 1 to 100"),
+        (["a.png", "out.zarr", "--codec", "source"], 3, "leave --codec out"),
+        (["a.png", "b.tif", "out.zarr"], 2, "name a folder that does not end in .zarr"),
+        (["a.png", "b.tif"], 2, "b.tif is a file"),
+        (["missing.tif", "out.zarr"], 3, "missing.tif does not exist"),
+        (["a.png", "out.zarr", "--mpp", "-1"], 2, "--mpp must be above 0"),
+        (["a.png", "out.zarr", "--max-pixels", "1000"], 3, "--max-pixels"),
+        (["a.png", "out.zarr", "--max-memory", "lots"], 2, "--max-memory takes a size"),
+        (["https://host/a.zarr", "out.zarr"], 2, "copy the image to a disk"),
+        (["a.png", "b.tif/out.zarr"], 6, "cannot be written"),
+    ],
+)
+def test_mistakes_are_told_in_one_sentence(
+    tnet: CommandLine,
+    slides: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(slides)
+    done = tnet("convert", *arguments)
+    assert done.code == code
+    assert said in done.err
+    assert done.err.count("\n") == 1
+    assert sorted(path.name for path in slides.iterdir()) == ["a.png", "b.tif"]
+
+
+def test_another_store_is_not_overwritten_unasked(
+    tnet: CommandLine, slides: Path, tmp_path: Path
+) -> None:
+    store = write_zarr(tmp_path / "mine.zarr", picture(20, 10))
+    before = sorted(store.rglob("*"))
+    done = tnet("convert", slides / "a.png", store)
+    assert done.code == 2
+    assert "--overwrite" in done.err
+    assert sorted(store.rglob("*")) == before
+    assert tnet("convert", slides / "a.png", store, "--overwrite").code == 0
+    assert read_seal(store) is not None
+
+
+def test_the_size_of_a_pixel_is_what_the_user_says(
+    tnet: CommandLine, slides: Path, tmp_path: Path
+) -> None:
+    assert tnet("convert", slides / "a.png", tmp_path / "a.zarr", "--mpp", "0.25").code == 0
+    with open_pyramid(tmp_path / "a.zarr") as image:
+        assert image.mpp == (0.25, 0.25)
+
+
+def test_label_and_macro_stay_behind_unless_asked_for(tnet: CommandLine, tmp_path: Path) -> None:
+    source = shared_folder("data", "files", "wsi", "CMU-1-Small-Region.svs")
+    assert tnet("convert", source, tmp_path / "without.zarr").code == 0
+    assert not (tmp_path / "without.zarr" / "associated").exists()
+    assert tnet("convert", source, tmp_path / "with.zarr", "--associated").code == 0
+    with open_pyramid(tmp_path / "with.zarr" / "associated" / "label") as image:
+        assert (image.width, image.height) == (387, 463)
+    with open_pyramid(tmp_path / "with.zarr") as image:
+        assert (image.width, image.height) == (2220, 2967)
+
+
+def write_large(path: Path) -> Path:
+    """Write a TIFF whose conversion takes a second or more."""
+    tile = default_rng(0).integers(0, 255, (512, 512, 3), dtype=np.uint8)
+    tifffile.imwrite(
+        path,
+        (tile for _ in range(100)),
+        shape=(5120, 5120, 3),
+        dtype=np.uint8,
+        tile=(512, 512),
+    )
+    return path
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-P", "-m", "tnet.scripts.main", *map(str, arguments)]
+
+
+def test_interrupted_it_says_how_to_go_on(tmp_path: Path) -> None:
+    source, store = write_large(tmp_path / "large.tif"), tmp_path / "large.zarr"
+    with subprocess.Popen(
+        command("convert", source, store), stderr=subprocess.PIPE, text=True
+    ) as process:
+        shards = tmp_path / ".large.zarr.partial" / "0" / "c"
+        while not shards.exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command again" in said
+    assert "Traceback" not in said
+    assert not store.exists()
+
+
+def test_a_limit_on_files_is_a_full_disk(tmp_path: Path) -> None:
+    """The system refuses in the middle of a shard."""
+    source, store = write_large(tmp_path / "large.tif"), tmp_path / "large.zarr"
+    limited = subprocess.run(
+        command("convert", source, store),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)),
+        env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert limited.returncode == 6
+    assert "cannot be written (File too large)" in limited.stderr
+    assert "run the same command again" in limited.stderr
+    assert "Traceback" not in limited.stderr
+    assert not store.exists()

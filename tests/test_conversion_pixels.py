@@ -1,0 +1,188 @@
+"""What a conversion keeps: level 0 is the source, every other level the mean of the one above."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from make_images import Pixels, write_tiff
+
+from tnet.adapters import open_pyramid
+from tnet.adapters.storage.conversion import convert
+from tnet.adapters.storage.wanted import Wanted
+from tnet.geometry import Region
+from tnet.pyramid import Pyramid
+
+DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+BANDS = (1, 2, 3, 5)
+
+
+@pytest.fixture(autouse=True)
+def _small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make an image of a few hundred pixels one of several shards."""
+    monkeypatch.setattr("tnet.adapters.storage.layout.SHARD", 512)
+
+
+def noise(dtype: str, bands: int, size: tuple[int, int], seed: int = 0) -> Pixels:
+    """Return (height, width, bands) of every value that a dtype has: no mean is like another."""
+    rng, shape = np.random.default_rng(seed), (size[1], size[0], bands)
+    kind = np.dtype(dtype)
+    if kind.kind == "f":
+        return rng.normal(0, 1000, shape).astype(kind)
+    limits = np.iinfo(kind)
+    return rng.integers(limits.min, limits.max, shape, kind, endpoint=True)
+
+
+def with_holes(pixels: Pixels, value: float, seed: int = 0) -> Pixels:
+    """Put ``value`` into single pixels, one by one and as a large patch, in all bands."""
+    holes = np.random.default_rng(seed).random(pixels.shape[:2]) < 0.4
+    height, width = holes.shape
+    holes[height // 3 : height // 2, : width // 2] = True
+    pixels = pixels.copy()
+    pixels[holes] = value
+    return pixels
+
+
+def levels_of(folder: Path, pixels: Pixels, nodata: float | None = None) -> list[Pixels]:
+    """Convert an image and return its levels as zarr-python reads them, (height, width, bands)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tags = [] if nodata is None else [(42113, "s", 0, str(nodata), True)]
+    source = write_tiff(folder / "image.tif", pixels, extratags=tags)
+    convert(source, folder / "image.zarr", Wanted(overwrite=True))
+    group: Any = zarr.open_group(folder / "image.zarr", mode="r")
+    datasets = group.attrs["ome"]["multiscales"][0]["datasets"]
+    return [np.asarray(group[d["path"]][:]).transpose(1, 2, 0) for d in datasets]
+
+
+def there(pixels: Pixels, nodata: float | None) -> Any:
+    """Say which values are there: no NaN, and not nodata in every band of a pixel."""
+    known = ~np.isnan(pixels)
+    if nodata is not None:
+        known &= ~(pixels == nodata).all(axis=2, keepdims=True)
+    return known
+
+
+def means(pixels: Pixels, nodata: float | None) -> Any:
+    """Return the mean of those of every 2 x 2 pixels that are there, masked where none is."""
+    odd = [(0, side % 2) for side in pixels.shape[:2]] + [(0, 0)]
+    values = np.pad(pixels.astype(np.float64), odd)
+    gone = np.pad(~there(pixels, nodata), odd, constant_values=True)
+    height, width, bands = values.shape
+    fours = (height // 2, 2, width // 2, 2, bands)
+    return np.ma.masked_array(values.reshape(fours), gone.reshape(fours)).mean(axis=(1, 3))
+
+
+def check(levels: list[Pixels], pixels: Pixels, nodata: float | None = None) -> None:
+    """Hold every level against the one above it."""
+    np.testing.assert_array_equal(levels[0], pixels)
+    assert levels[0].dtype == pixels.dtype
+    assert max(levels[-1].shape[:2]) <= 256
+    if len(levels) > 1:
+        assert max(levels[-2].shape[:2]) > 256
+    for finer, coarser in pairwise(levels):
+        wanted = means(finer, nodata)
+        known = there(coarser, nodata)
+        np.testing.assert_array_equal(known, ~np.ma.getmaskarray(wanted))
+        error = np.abs(coarser.astype(np.float64) - wanted.filled(0))[known]
+        if pixels.dtype.kind == "f":
+            allowed = np.full(error.shape, 4 * np.finfo(pixels.dtype).eps * 1e4)
+        else:
+            # A mean that would read as nodata gives way to the value beside it.
+            blank = nodata is not None and (np.abs(wanted - nodata) <= 0.5).filled(False).all(2)
+            allowed = np.where(np.broadcast_to(np.expand_dims(blank, -1), known.shape), 1.5, 0.5)
+            allowed = allowed[known]
+        assert (error <= allowed).all(), float(error.max())
+
+
+@pytest.mark.parametrize("bands", BANDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_type_and_number_of_bands(tmp_path: Path, dtype: str, bands: int) -> None:
+    pixels = noise(dtype, bands, (523, 139))
+    check(levels_of(tmp_path, pixels), pixels)
+
+
+@pytest.mark.parametrize("bands", BANDS)
+@pytest.mark.parametrize(
+    ("dtype", "nodata"),
+    [
+        ("uint8", 0), ("uint8", 255), ("int8", -128), ("uint16", 0), ("int16", -9999),
+        ("uint32", 2**32 - 1), ("int32", -(2**31)), ("float32", -9999), ("float64", 0),
+    ],
+)  # fmt: skip
+def test_missing_pixels_take_no_part(tmp_path: Path, dtype: str, nodata: float, bands: int) -> None:
+    pixels = with_holes(noise(dtype, bands, (523, 139)), nodata)
+    check(levels_of(tmp_path, pixels, nodata), pixels, nodata)
+
+
+@pytest.mark.parametrize("nodata", [None, float("nan"), -9999.0])
+def test_nan_is_missing_value_by_value(tmp_path: Path, nodata: float | None) -> None:
+    pixels = with_holes(noise("float32", 3, (523, 259)), np.nan if nodata is None else nodata)
+    pixels[np.random.default_rng(1).random(pixels.shape) < 0.2] = np.nan
+    pixels[100:140, 100:140, 1] = np.nan  # one band of a whole patch
+    check(levels_of(tmp_path, pixels, nodata), pixels, nodata)
+
+
+SIZES = [
+    (1, 1), (1, 700), (255, 255), (256, 256), (257, 256), (256, 257), (512, 511), (513, 512),
+    (1025, 601),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize(("dtype", "nodata"), [("uint8", None), ("uint16", 0), ("float32", -9999)])
+def test_sizes_around_chunks_and_shards(
+    tmp_path: Path, size: tuple[int, int], dtype: str, nodata: float | None
+) -> None:
+    pixels = noise(dtype, 3 if dtype == "uint8" else 1, size)
+    if nodata is not None:
+        pixels = with_holes(pixels, nodata)
+    check(levels_of(tmp_path, pixels, nodata), pixels, nodata)
+
+
+@given(
+    dtype=st.sampled_from(DTYPES),
+    bands=st.sampled_from(BANDS),
+    width=st.integers(1, 600),
+    height=st.integers(1, 300),
+    nodata=st.none() | st.integers(0, 127),
+    seed=st.integers(0, 2**16),
+)
+@settings(max_examples=30)
+def test_any_image(
+    tmp_path_factory: pytest.TempPathFactory,
+    dtype: str,
+    bands: int,
+    width: int,
+    height: int,
+    nodata: int | None,
+    seed: int,
+) -> None:
+    pixels = noise(dtype, bands, (width, height), seed)
+    if nodata is not None:
+        pixels = with_holes(pixels, nodata, seed)
+    check(levels_of(tmp_path_factory.mktemp("any"), pixels, nodata), pixels, nodata)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_jpeg_levels_are_means_of_what_was_kept(tmp_path: Path, bands: int) -> None:
+    y, x = np.mgrid[:530, :701]
+    waves = [127 + 120 * np.sin(x / (40 + 9 * band)) * np.cos(y / 31) for band in range(bands)]
+    pixels = np.stack(waves, -1).astype(np.uint8)
+    convert(write_tiff(tmp_path / "image.tif", pixels), tmp_path / "i.zarr", Wanted("jpeg:95"))
+    with open_pyramid(tmp_path / "i.zarr") as image:
+        levels = [whole_level(image, number) for number in range(len(image.levels))]
+    assert [v.shape[:2] for v in levels] == [(530, 701), (265, 351), (133, 176)]
+    assert 0 < np.abs(levels[0].astype(int) - pixels).max() < 12
+    for finer, coarser in pairwise(levels):
+        assert np.abs(coarser - means(finer, None)).max() < 12
+
+
+def whole_level(image: Pyramid, number: int) -> Pixels:
+    """Return the pixels of a level as our reader has them."""
+    level = image.levels[number]
+    size = (level.width, level.height)
+    return image.read(Region(0, 0, size[0] * level.scale_x, size[1] * level.scale_y), size)
