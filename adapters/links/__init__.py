@@ -1,0 +1,1 @@
+"""Links: zarr hierarchies of references into an image that stays where it is."""
