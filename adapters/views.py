@@ -159,6 +159,7 @@ def crop(pyramid: Pyramid, part: Region) -> Pyramid:
             level,
             width=max(1, round(part.width / level.scale_x)),
             height=max(1, round(part.height / level.scale_y)),
+            tile=None,  # the image's do not begin at the part's corner
         )
         for level in pyramid.levels
     )

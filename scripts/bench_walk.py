@@ -51,7 +51,7 @@ def _cost(repeats: int) -> dict[str, float]:
     model = build("default", classes=["a", "b"], backbone="resnet50").eval()
     plan = Plan(steps=(Step(8, 8, 0.1875, 4), Step(4, 4, 0.375, 3)))
     with tempfile.TemporaryDirectory() as folder:
-        image = _image(Path(folder) / "image.zarr", 20_000)
+        image = noise_image(Path(folder) / "image.zarr", 20_000)
         with open_pyramid(image) as pyramid, torch.inference_mode():
             record = walk(model, [pyramid], plan)[0]
             assert len(record.glimpses) == 17
@@ -61,7 +61,7 @@ def _cost(repeats: int) -> dict[str, float]:
                 # The layout that views have in the walk, which is the faster one for the CPU.
                 views = torch.from_numpy(pyramid.read_many(regions, plan.view)).permute(0, 3, 1, 2)
                 levels.append((views - model.mean) / model.std)
-            times = _in_turns(
+            times = in_turns(
                 repeats,
                 walk=lambda: walk(model, [pyramid], plan),
                 backbone=lambda: [model.backbone(view) for view in levels],
@@ -83,7 +83,7 @@ def _fmow(repeats: int) -> dict[str, float]:
     whole = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     with torch.inference_mode():
         pyramid = open_pyramid(pixels)
-        times = _in_turns(
+        times = in_turns(
             repeats,
             walk=lambda: walk(model, [pyramid]),
             whole=lambda: model.classifier(model.look(whole).feature),
@@ -91,7 +91,7 @@ def _fmow(repeats: int) -> dict[str, float]:
     return times | {"times_faster": times["whole"] / times["walk"]}
 
 
-def _in_turns(repeats: int, **actions: Callable[[], Any]) -> dict[str, float]:
+def in_turns(repeats: int, **actions: Callable[[], Any]) -> dict[str, float]:
     """Run all actions in turns, once unmeasured; return the median CPU-seconds of each."""
     spent: dict[str, list[float]] = {name: [] for name in actions}
     for round_number in range(repeats + 1):
@@ -103,7 +103,7 @@ def _in_turns(repeats: int, **actions: Callable[[], Any]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in spent.items()}
 
 
-def _image(path: Path, side: int) -> Path:
+def noise_image(path: Path, side: int) -> Path:
     """Write an OME-Zarr of noise, which is the hardest to read, with factor-2 levels."""
     import numpy as np
     import zarr

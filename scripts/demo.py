@@ -71,15 +71,6 @@ def _walked(model: "TNet", slide: "Slide", folder: Path) -> dict[str, object]:
 
 def _row(name: str, slide: "Slide", record: "Walk", picture: Path) -> dict[str, object]:
     """Say in JSON values what was looked at and whether the answer was right."""
-    leaves = [g.region for g in record.glimpses if g.level == record.glimpses[-1].level]
-    seen = sum(
-        any(
-            region.x <= x + width / 2 <= region.right
-            and region.y <= y + height / 2 <= region.bottom
-            for region in leaves
-        )
-        for x, y, width, height in slide.targets
-    )
     return {
         "slide": name,
         "gigapixels": record.width * record.height / 1e9,
@@ -92,9 +83,22 @@ def _row(name: str, slide: "Slide", record: "Walk", picture: Path) -> dict[str, 
         "share": record.share,
         "seconds": record.seconds,
         "targets": len(slide.targets),
-        "targets_seen": seen,
+        "targets_seen": targets_seen(slide, record),
         "picture": str(picture),
     }
+
+
+def targets_seen(slide: "Slide", record: "Walk") -> int:
+    """Return how many of a slide's targets have their centre in a glimpse of the last level."""
+    leaves = [g.region for g in record.glimpses if g.level == record.glimpses[-1].level]
+    return sum(
+        any(
+            region.x <= x + width / 2 <= region.right
+            and region.y <= y + height / 2 <= region.bottom
+            for region in leaves
+        )
+        for x, y, width, height in slide.targets
+    )
 
 
 def _table(rows: list[dict[str, object]]) -> None:

@@ -107,6 +107,7 @@ class Blank:
     """As much of an image as choosing regions needs."""
 
     mpp = None
+    levels = ()
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height

@@ -12,14 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tnet.candidates import boxes_of, located, one_of_each, touching, unseen
 from tnet.errors import UsageError
 from tnet.geometry import Grid, Region
 from tnet.plan import Plan
 from tnet.pyramid import Pyramid
 from tnet.sampling import Policy, choose, marginal_log_probs, plackett_luce_log_probs, scores
-
-# Two regions are the same when they agree to a thousandth of a pixel of level 0.
-_SAME = 1e-3
 
 # Of one image; a plan that takes more looks everywhere, and would rather be a sliding window.
 MOST_GLIMPSES = 65_536
@@ -105,7 +103,7 @@ class Journey:
     ) -> "Journey":
         """Return a journey on which each image has shown its first region alone."""
         roots = [root(pyramid, plan, image).region for image, pyramid in enumerate(pyramids)]
-        return cls(pyramids, plan, policy, roots, [_boxes([r]) for r in roots], generators)
+        return cls(pyramids, plan, policy, roots, [boxes_of([r]) for r in roots], generators)
 
 
 def root(pyramid: Pyramid, plan: Plan, image: int) -> Visit:
@@ -144,10 +142,13 @@ def descend(
     allowed_PN = torch.zeros(logits_PN.shape, dtype=torch.bool)
     drawn: list[list[int]] = []
     chances: list[list[float]] = []
+    regions: list[list[Region]] = []
     for p, visit in enumerate(front):
-        allowed_N = _allowed(visit, grid, journey)
-        if shares_PN is not None and plan.background is not None:
-            allowed_N &= shares_PN[p] >= plan.background
+        boxes_N4 = located(
+            visit.region, grid, plan, journey.pyramids[visit.image], _valid(visit, plan)
+        )
+        shares_N = None if shares_PN is None else shares_PN[p]
+        allowed_N = _allowed(visit, grid, boxes_N4, shares_N, host_PN[p], journey)
         allowed_PN[p] = torch.from_numpy(allowed_N)
         row_N = host_PN[p].masked_fill(~allowed_PN[p], -math.inf)
         cells: list[int] = []
@@ -156,14 +157,15 @@ def descend(
             cells = choose(scores(row_N, journey.policy, generator), step.glimpses)
         drawn.append(cells)
         chances.append(row_N.softmax(dim=0)[cells].tolist())
-        _remember(journey, visit.image, [grid.child(visit.region, cell) for cell in cells])
+        regions.append([Region(*boxes_N4[cell].tolist()) for cell in cells])
+        _remember(journey, visit.image, regions[-1])
         if len(journey.seen[visit.image]) > MOST_GLIMPSES:
             raise UsageError(
                 f"the plan would look at more than {MOST_GLIMPSES:,} regions of one image; take "
                 "fewer glimpses a view, or end at a coarser resolution"
             )
     masked_PN = logits_PN.masked_fill(~allowed_PN.to(logits_PN.device), -math.inf)
-    visits, order = _visits(front, first, drawn, chances, grid, journey)
+    visits, order = _visits(front, first, drawn, chances, regions, grid, journey)
     index = torch.tensor(order, dtype=torch.int64, device=masked_PN.device)
     log_prob, marginal = (values[index] for values in _log_probs(masked_PN, drawn))
     choosers = [p for p, cells in enumerate(drawn) if cells]
@@ -178,43 +180,39 @@ def descend(
 
 
 def _remember(journey: Journey, image: int, regions: Sequence[Region]) -> None:
-    journey.seen[image] = np.concatenate([journey.seen[image], _boxes(regions)])
+    journey.seen[image] = np.concatenate([journey.seen[image], boxes_of(regions)])
 
 
-def _boxes(regions: Sequence[Region]) -> NDArray[np.float64]:
-    """Return x, y, width, height of each region, float64 (n, 4)."""
-    return np.array([[r.x, r.y, r.width, r.height] for r in regions]).reshape(-1, 4)
-
-
-def _allowed(visit: Visit, grid: Grid, journey: Journey) -> NDArray[np.bool_]:
-    """Return which candidates of a view may be chosen, bool (N,), whatever they show."""
+def _allowed(
+    visit: Visit,
+    grid: Grid,
+    boxes_N4: NDArray[np.float64],
+    shares_N: NDArray[np.float64] | None,
+    logits_N: Tensor,
+    journey: Journey,
+) -> NDArray[np.bool_]:
+    """Return which candidates of a view may be chosen, bool (N,)."""
     plan, pyramid = journey.plan, journey.pyramids[visit.image]
     if plan.fine_enough(visit.region, pyramid.mpp):
         return np.zeros(grid.cells, dtype=bool)
-    allowed = _inside(visit.region, grid, pyramid)
+    allowed = touching(visit.region, grid, pyramid)
     if not plan.revisit:
-        allowed &= ~_seen(visit.region, grid, journey.seen[visit.image])
+        allowed &= unseen(boxes_N4, journey.seen[visit.image])
+    if shares_N is not None and plan.background is not None:
+        allowed &= shares_N >= plan.background
+    if plan.snap and not plan.revisit and allowed.any():
+        # Regions that were moved may have come to lie on one another.
+        row_N = logits_N.masked_fill(~torch.from_numpy(allowed), -math.inf)
+        allowed = one_of_each(boxes_N4, choose(scores(row_N, "greedy", None), grid.cells))
     return allowed
 
 
-def _inside(parent: Region, grid: Grid, pyramid: Pyramid) -> NDArray[np.bool_]:
-    """Return which candidates touch the image at all, bool (N,)."""
-    rows, columns = (np.asarray(spans) for spans in grid.spans(parent))
-    down = (rows[:, 0] < pyramid.height) & (rows.sum(axis=1) > 0)
-    across = (columns[:, 0] < pyramid.width) & (columns.sum(axis=1) > 0)
-    return np.logical_and.outer(down, across).ravel()
-
-
-def _seen(parent: Region, grid: Grid, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which candidates have been looked at already, bool (N,)."""
-    rows, columns = grid.spans(parent)
-    taken = np.zeros((grid.rows, grid.columns), dtype=bool)
-    size = [columns[0][1], rows[0][1]]
-    for x, y, _, _ in boxes[(np.abs(boxes[:, 2:] - size) < _SAME).all(axis=1)]:
-        at_row = np.abs(np.array([top for top, _ in rows]) - y) < _SAME
-        at_column = np.abs(np.array([left for left, _ in columns]) - x) < _SAME
-        taken |= np.logical_and.outer(at_row, at_column)
-    return taken.ravel()
+def _valid(visit: Visit, plan: Plan) -> Region | None:
+    """Return what of the image the candidates of a view may show; None for all of it."""
+    if plan.outside == "image":
+        return None
+    valid = visit.region if visit.valid is None else visit.valid
+    return valid.intersection(visit.region) or valid
 
 
 def _visits(
@@ -222,6 +220,7 @@ def _visits(
     first: int,
     drawn: Sequence[Sequence[int]],
     chances: Sequence[Sequence[float]],
+    regions: Sequence[Sequence[Region]],
     grid: Grid,
     journey: Journey,
 ) -> tuple[list[Visit], list[int]]:
@@ -232,18 +231,14 @@ def _visits(
         for rank in sorted(range(len(cells)), key=lambda j: cells[j]):
             cell = cells[rank]
             row, column = grid.row_column(cell)
-            region = grid.child(visit.region, cell)
-            valid = None
-            if journey.plan.outside == "zero":
-                valid = visit.region if visit.valid is None else visit.valid
-                valid = valid.intersection(visit.region) or valid
+            region = regions[p][rank]
             position = _position(visit, (row, column), grid, region, journey)
             visits.append(
                 Visit(
                     visit.image,
                     visit.level + 1,
                     region,
-                    valid,
+                    _valid(visit, journey.plan),
                     position,
                     parent=first + p,
                     cell=cell,

@@ -86,6 +86,8 @@ class Plan:
         positions: "cells" are the integer grid coordinates as released; "centres" are the
             region's centre on the first view's own scale, the same for any grid.
         policy: how cells are chosen when nothing else is said.
+        snap: how far a region may be moved, as a fraction of its own sides, so that fewer
+            stored tiles lie under it; 0 moves nothing.
 
     Raises:
         UsageError: if a field makes no sense.
@@ -102,6 +104,7 @@ class Plan:
     background: float | None = None
     positions: Literal["cells", "centres"] = "centres"
     policy: Policy = "greedy"
+    snap: float = 0.0
 
     def __post_init__(self) -> None:
         if not _is_view(self.view):
@@ -133,6 +136,7 @@ class Plan:
             raise UsageError(f"plan: background must be between 0 and 1, got {self.background!r}")
         if not isinstance(self.revisit, bool):
             raise UsageError(f"plan: revisit must be true or false, got {self.revisit!r}")
+        _check_snap(self)
 
     def step(self, level: int) -> Step | None:
         """Return the step from ``level`` (0 is the first look) to the next, or None at the end.
@@ -209,6 +213,17 @@ class Plan:
             return cls(**(dict(values) | {"steps": steps, "view": view}))
         except TypeError as error:
             raise UsageError(f"plan: {error}") from error
+
+
+def _check_snap(plan: Plan) -> None:
+    # Any place in a grid of tiles is within half a side of the best one.
+    if not (_is_number(plan.snap, float) and 0 <= plan.snap <= 0.5):
+        raise UsageError(f"plan: snap must be between 0 and 0.5, got {plan.snap!r}")
+    if plan.snap and "official" in (plan.rule, plan.resampling):
+        raise UsageError(
+            "plan: snap moves regions, which the official rule and resampling never do; leave it "
+            "at 0 for them"
+        )
 
 
 def _is_number(value: object, kind: type) -> bool:
