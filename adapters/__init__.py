@@ -1,8 +1,11 @@
 """Foreign formats: pixels come in as pyramids, results go out as files that people open.
 
-``open_pyramid`` opens anything that is read here. Libraries of the formats are imported when a
-file needs them.
+``open_pyramid`` opens anything that is read here; ``convert``, ``link`` and ``verify``
+make and check zarr stores. Libraries of the formats are imported when a file needs them.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if __name__ != "tnet.adapters":
     raise ImportError("this folder is tnet.adapters; start Python with -P to import another one")
@@ -19,16 +22,39 @@ from tnet.adapters.views import rescale as rescale
 from tnet.adapters.views import select_bands as select_bands
 from tnet.adapters.views import with_spacing as with_spacing
 
+if TYPE_CHECKING:
+    from tnet.adapters.links.making import link as link
+    from tnet.adapters.storage.conversion import convert as convert
+    from tnet.adapters.storage.verify import verify as verify
+    from tnet.adapters.storage.wanted import Wanted as Wanted
+
+_LATER = {
+    "Wanted": "tnet.adapters.storage.wanted",
+    "convert": "tnet.adapters.storage.conversion",
+    "link": "tnet.adapters.links.making",
+    "verify": "tnet.adapters.storage.verify",
+}
+
 __all__ = [
     "READERS",
     "SUFFIXES",
     "Limits",
+    "Wanted",
+    "convert",
     "crop",
     "describe",
     "is_image",
     "is_url",
+    "link",
     "open_pyramid",
     "rescale",
     "select_bands",
+    "verify",
     "with_spacing",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'tnet.adapters' has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)

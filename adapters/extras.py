@@ -13,8 +13,12 @@ from xml.etree import ElementTree
 import numpy as np
 
 from tnet.adapters.limits import DEFAULT, Limits
+from tnet.adapters.links.reading import is_link, source_of
 from tnet.adapters.opening import open_pyramid
 from tnet.adapters.tiff import is_tiff, tiff_file
+from tnet.adapters.zarr.metadata import Array, Group, node_at
+from tnet.adapters.zarr.sources import Folder, joined
+from tnet.adapters.zarr.windows import all_of
 from tnet.pyramid import Pyramid
 
 ICC_PROFILE = "icc_profile"  # the array of a zarr group that holds one
@@ -66,6 +70,8 @@ def extras_of(path: Path, pyramid: Pyramid | None = None, limits: Limits = DEFAU
     Raises:
         DataError: if the source cannot be opened.
     """
+    if path.is_dir() and is_link(path):
+        return extras_of(source_of(path), None, limits)
     opened = open_pyramid(path, limits=limits) if pyramid is None else pyramid
     try:
         named, icc, rgb = _found(path, opened, limits)
@@ -80,7 +86,7 @@ def _found(path: Path, opened: Pyramid, limits: Limits) -> tuple[Named, bytes | 
     """Return what a source names its channels, its profile, and whether three are colours."""
     if path.is_dir():
         rgb = opened.crs is None and opened.transform is None
-        return *(_quietly(_of_zarr, path) or ([], None)), rgb
+        return *(_quietly(_of_zarr, path, limits) or ([], None)), rgb
     if opened.format.startswith("OpenSlide"):
         return [], _quietly(_openslide_profile, path), True
     if is_tiff(path):
@@ -116,22 +122,23 @@ def _fitting(icc: bytes | None, bands: int) -> bytes | None:
     return icc if icc[16:20] == _COLOUR_SPACES.get(bands) else None
 
 
-def _of_zarr(path: Path) -> tuple[Named, bytes | None]:
-    import zarr
+def _of_zarr(path: Path, limits: Limits) -> tuple[Named, bytes | None]:
+    source = Folder(path, checked=False)
+    group = _image_group(source, limits)
+    named = _quietly(_omero_channels, dict(group.attributes)) or []
+    return named, _quietly(_zarr_profile, source, joined(group.key, ICC_PROFILE, path.name), limits)
 
-    node = _image_group(zarr.open(path, mode="r"))
-    named = _quietly(_omero_channels, dict(node.attrs)) or []
-    return named, _quietly(_zarr_profile, node)
 
-
-def _image_group(node: Any) -> Any:
+def _image_group(source: Folder, limits: Limits) -> Array | Group:
     """Return the group of an image; in a collection that is the first one, "0"."""
-    import zarr
-
+    node = node_at(source, "", limits)
     for _ in range(_NESTED):
-        if not isinstance(node, zarr.Group) or not isinstance(inner := node.get("0"), zarr.Group):
+        inner = node and node_at(source, joined(node.key, "0", source.name), limits)
+        if not isinstance(inner, Group):
             break
         node = inner
+    if node is None:
+        raise KeyError
     return node
 
 
@@ -141,13 +148,13 @@ def _omero_channels(attributes: dict[str, Any]) -> Named:
     return [(_text(c.get("label")), _colour(c.get("color"))) for c in channels]
 
 
-def _zarr_profile(group: Any) -> bytes | None:
-    array = group[ICC_PROFILE]
-    if array.ndim != 1 or array.dtype != np.uint8:
+def _zarr_profile(source: Folder, key: str, limits: Limits) -> bytes | None:
+    array = node_at(source, key, limits)
+    if not isinstance(array, Array) or len(array.shape) != 1 or array.dtype != np.uint8:
         return None
-    if max(array.shape[0], array.chunks[0]) > LONGEST_PROFILE:
+    if max(*array.shape, *array.chunks, *array.files) > LONGEST_PROFILE:
         return None
-    return bytes(np.asarray(array[:]))
+    return all_of(source, array).tobytes()
 
 
 def _openslide_profile(path: Path) -> bytes | None:

@@ -37,9 +37,8 @@ class PillowPyramid(LevelPyramid):
 
     def _fetch(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[Any]:
         with self._decoding:
-            if self._pixels is None:
-                self._pixels = self._decode()
-        return self._pixels[y : y + height, x : x + width]
+            pixels = self._pixels = self._decode() if self._pixels is None else self._pixels
+        return pixels[y : y + height, x : x + width]
 
     def _decode(self) -> NDArray[Any]:
         try:
@@ -166,6 +165,8 @@ def _decoded_deep(path: Path) -> NDArray[Any]:
 
 
 def _damaged(path: Path, error: Exception) -> DataError:
+    if isinstance(error, OSError) and error.strerror:  # of the system, not of a decoder
+        return DataError(f"{path} cannot be read ({error.strerror})")
     return DataError(f"{path} is damaged ({one_line(error)}); make or download it again")
 
 

@@ -29,11 +29,15 @@ class OpenSlidePyramid(LevelPyramid):
     def _fetch(self, level: int, x: int, y: int, width: int, height: int) -> NDArray[Any]:
         from openslide import OpenSlideError
 
+        # Held while it is read: closed under a read, OpenSlide would end the process.
+        slide = self._slide
+        if slide is None:
+            raise DataError(f"{self.name} is closed; open it again to read")
         # OpenSlide places a rectangle of any level by level-0 pixels, and by its own scales.
-        scale = self._slide.level_downsamples[level]
+        scale = slide.level_downsamples[level]
         place = (self._origin[0] + round(x * scale), self._origin[1] + round(y * scale))
         try:
-            image = self._slide.read_region(place, level, (width, height))
+            image = slide.read_region(place, level, (width, height))
         except (OpenSlideError, ValueError) as error:
             raise DataError(
                 f"{self.name} cannot be read at level {level} ({one_line(error)}); it may be "
@@ -48,8 +52,8 @@ class OpenSlidePyramid(LevelPyramid):
         return np.rint(blended).astype(np.uint8)
 
     def close(self) -> None:
-        """Close the slide; reading is over."""
-        self._slide.close()
+        """Close the slide, as soon as nobody reads from it any more; reading is over."""
+        self._slide = None
 
 
 def open_openslide(

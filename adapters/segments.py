@@ -20,6 +20,8 @@ Window = tuple[slice, slice]
 
 CACHE_BYTES = 2**26
 
+_ENTRY_BYTES = 2**9  # of an array's place in the cache: those of one value would count for nothing
+
 
 class ByteBoundedCache:
     """The most recently used arrays, as many as fit; safe with threads.
@@ -58,18 +60,33 @@ class ByteBoundedCache:
         with self._lock:
             if key not in self._entries:
                 self._entries[key] = array
-                self.size += array.nbytes
+                self.size += array.nbytes + _ENTRY_BYTES
             while self.size > self.limit and len(self._entries) > 1:
-                self.size -= self._entries.popitem(last=False)[1].nbytes
+                self.size -= self._entries.popitem(last=False)[1].nbytes + _ENTRY_BYTES
 
     def forget(self, owner: object) -> None:
         """Drop all arrays whose key begins with ``owner``."""
         with self._lock:
             for key in [k for k in self._entries if isinstance(k, tuple) and k[0] is owner]:
-                self.size -= self._entries.pop(key).nbytes
+                self.size -= self._entries.pop(key).nbytes + _ENTRY_BYTES
+
+    def unlock(self) -> None:
+        """Forget who holds a lock: in a forked process these threads do not exist."""
+        self._lock = threading.Lock()
+        self._gates = {}
 
 
 CACHE = ByteBoundedCache(CACHE_BYTES)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=CACHE.unlock)
+
+
+class _Descriptor:
+    """A file's number with the system, given back when nobody holds this any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, self.number)
 
 
 class File:
@@ -79,12 +96,15 @@ class File:
         self.path = path
         self.token = object()  # names the file in the cache without keeping it open
         # Not a file object: that would hold a position, which threads would fight over.
-        self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._descriptor: _Descriptor | None = _Descriptor(path)
         self._lock = threading.Lock()
-        self.size = os.fstat(self._descriptor).st_size
-        self.close = weakref.finalize(self, os.close, self._descriptor)
+        self.size = os.fstat(self._descriptor.number).st_size
         if hasattr(os, "posix_fadvise"):  # readahead would fetch five times what we need
-            os.posix_fadvise(self._descriptor, 0, 0, os.POSIX_FADV_RANDOM)
+            os.posix_fadvise(self._descriptor.number, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def close(self) -> None:
+        """Close the file, as soon as nobody reads from it any more."""
+        self._descriptor = None
 
     def read(self, offset: int, count: int) -> bytes:
         """Return ``count`` bytes from ``offset`` on.
@@ -92,14 +112,16 @@ class File:
         Raises:
             DataError: if the file is closed, or ends before.
         """
-        if not self.close.alive:
+        # Held while it is read: the number of a closed file may be that of another one by now.
+        descriptor = self._descriptor
+        if descriptor is None:
             raise DataError(f"{self.path} is closed; open it again to read")
         if hasattr(os, "pread"):
-            data = os.pread(self._descriptor, count, offset)
+            data = os.pread(descriptor.number, count, offset)
         else:
             with self._lock:
-                os.lseek(self._descriptor, offset, os.SEEK_SET)
-                data = os.read(self._descriptor, count)
+                os.lseek(descriptor.number, offset, os.SEEK_SET)
+                data = os.read(descriptor.number, count)
         if len(data) < count:
             raise DataError(f"{self.path} ends within its pixels; make or download it again")
         return data

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tnet.errors import UsageError
+from tnet.scripts.options import AsJson, Images, MaxMemory, MaxPixels, Mpp, Remote
 
 if TYPE_CHECKING:
     from tnet.model import TNet
@@ -16,12 +17,7 @@ _GPU_BATCH = 4
 
 def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
     context: typer.Context,
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IMAGE", help="Files, folders, zarr folders, 'patterns*' or @list.txt."
-        ),
-    ],
+    images: Images,
     model: Annotated[
         str | None, typer.Option(help="Name of a shipped model (see `tnet models`), or a file.")
     ] = None,
@@ -36,10 +32,8 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
         Path | None,
         typer.Option(metavar="DIR", help="Write predictions.csv, walks/ and overlays/ there."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
-    mpp: Annotated[
-        float | None, typer.Option(help="Size of a pixel in µm, instead of what the file says.")
-    ] = None,
+    as_json: AsJson = False,
+    mpp: Mpp = None,
     bands: Annotated[
         str | None,
         typer.Option(
@@ -91,17 +85,9 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
     overlay_size: Annotated[
         int, typer.Option(min=256, max=8192, help="Longer side of the drawn image, pixels.")
     ] = 1024,
-    max_pixels: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Most pixels that an image may claim to have; 1e12."),
-    ] = None,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Most memory that an image's pieces may take; 4GiB."),
-    ] = None,
-    remote: Annotated[
-        bool, typer.Option("--remote", help="Read addresses: http, https, s3 and gs.")
-    ] = False,
+    max_pixels: MaxPixels = None,
+    max_memory: MaxMemory = None,
+    remote: Remote = False,
 ) -> None:
     """Classify images by walking over them, and say what was looked at.
 

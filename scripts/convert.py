@@ -1,5 +1,6 @@
 """Convert images to zarr pyramids: ``tnet convert slides/*.svs pyramids``."""
 
+import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _ZARR = ".zarr"
 _FAILED = "failed"
+_CURED = "converted to a zarr pyramid the image opens faster"  # ends a note that is obeyed here
 
 NO_ROOM = 6  # of the exit codes: the disk is full, or writing is forbidden
 
@@ -69,7 +71,7 @@ def convert(  # noqa: PLR0913 - Typer makes a flag of every argument
     from tnet.adapters.limits import limits_of
     from tnet.adapters.storage.codecs import check_name
     from tnet.adapters.storage.wanted import Wanted
-    from tnet.scripts.prepare import check_mpp
+    from tnet.scripts.options import check_mpp
     from tnet.scripts.report import exit_code, print_json
 
     check_name(codec)
@@ -89,17 +91,22 @@ def convert(  # noqa: PLR0913 - Typer makes a flag of every argument
         try:
             results.append(_converted(source, store, wanted))
         except Exception as error:
-            if isinstance(error, TNetError) and error.exit_code == NO_ROOM:
-                raise
             errors.append(error)
             results.append(_failed(source, store, error))
+            if _code_of(error) == NO_ROOM:
+                break  # the next ones would not fit either
     if as_json:
         print_json({"results": [asdict(result) for result in results], "failed": len(errors)})
     else:
         _print_table(results)
     if errors:
-        code = exit_code(len(errors), len(results))
-        raise typer.Exit(getattr(errors[0], "exit_code", code) if len(results) == 1 else code)
+        last = _code_of(errors[-1])
+        alone = last if len(pairs) == 1 or last == NO_ROOM else None
+        raise typer.Exit(alone or exit_code(len(errors), len(results)))
+
+
+def _code_of(error: Exception) -> int | None:
+    return error.exit_code if isinstance(error, TNetError) else None
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,7 @@ class Result:
         levels: of the store.
         bytes: of the store.
         seconds: wall time.
+        notes: what should be known of the image, such as planes that stay behind.
         error: why it failed.
     """
 
@@ -124,6 +132,7 @@ class Result:
     levels: int | None = None
     bytes: int | None = None
     seconds: float | None = None
+    notes: tuple[str, ...] = ()
     error: str | None = None
 
 
@@ -144,28 +153,52 @@ def destinations(sources: list[str], destination: Path) -> list[tuple[Path, Path
     paths = [source for source in found if isinstance(source, Path)]
     if len(paths) < len(found):
         raise UsageError("addresses are not converted; copy the image to a disk first")
+    if not paths:
+        raise UsageError(
+            f"all that is named lies in {destination}, where its stores would go; name another "
+            "destination"
+        )
     if destination.suffix.lower() == _ZARR:
         if len(paths) != 1:
             raise UsageError(
                 f"{destination} is the name of one store and there are {len(paths)} images; name "
                 "a folder that does not end in .zarr"
             )
-        if destination.absolute() == paths[0].absolute():
-            raise UsageError(f"{destination} is the image itself; name another destination")
+        _check_apart(paths[0], destination)
         return [(paths[0], destination)]
     if destination.exists() and not destination.is_dir():
         raise UsageError(f"{destination} is a file; name a folder, or NAME.zarr for one image")
     names = output_names(paths)
-    return [(p, destination / f"{n}{_ZARR}") for p, n in zip(paths, names, strict=True)]
+    pairs = [(p, destination / f"{n}{_ZARR}") for p, n in zip(paths, names, strict=True)]
+    for source, store in pairs:
+        _check_apart(source, store)
+    return pairs
 
 
 def _is_inside(source: Path, folder: Path) -> bool:
-    return source.suffix.lower() == _ZARR and source.absolute().parent == folder.absolute()
+    return source.suffix.lower() == _ZARR and _real(source.parent) == _real(folder)
+
+
+def _check_apart(source: Path, store: Path) -> None:
+    """Make sure that a store is not written into its image, by whatever name it goes.
+
+    Raises:
+        UsageError: if it would be.
+    """
+    if _real(store) == _real(source):
+        raise UsageError(f"{store} is the image itself; name another destination")
+    if source.is_dir() and _real(store).is_relative_to(_real(source)):
+        raise UsageError(f"{store} would lie in the image {source}; name another destination")
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # a Path's own way raises where links go round
 
 
 def _converted(source: Path, store: Path, wanted: "Wanted") -> Result:
     from tnet.adapters import open_pyramid
     from tnet.adapters.storage.conversion import convert as write
+    from tnet.adapters.storage.locking import BusyError
     from tnet.adapters.storage.staging import stage_of
     from tnet.scripts.amount import Amount
     from tnet.scripts.files import writing
@@ -174,11 +207,14 @@ def _converted(source: Path, store: Path, wanted: "Wanted") -> Result:
     start = time.monotonic()
     with open_pyramid(source, limits=wanted.limits) as pyramid:
         megapixels = pyramid.width * pyramid.height / 1e6
+        notes = tuple(note for note in pyramid.notes if not note.endswith(_CURED))
+    for note in notes:
+        say(f"{source}: {note}")
     try:
         with Amount(str(source), megapixels, "Mpx") as amount, writing(store):
             done = write(source, store, wanted, lambda pixels: amount.add(pixels / 1e6))
-    except BaseException:
-        if stage_of(store).exists():
+    except BaseException as error:
+        if not isinstance(error, BusyError) and stage_of(store).exists():
             say(
                 f"{store} is unfinished; run the same command again and it goes on from there, or "
                 f"delete the folder {stage_of(store)}"
@@ -192,6 +228,7 @@ def _converted(source: Path, store: Path, wanted: "Wanted") -> Result:
         done.levels,
         done.size,
         time.monotonic() - start,
+        notes,
     )
 
 

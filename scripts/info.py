@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tnet.scripts.options import Images, MaxMemory, MaxPixels, Remote
+
 if TYPE_CHECKING:
     from tnet.adapters import Limits
     from tnet.scripts.inputs import Source
@@ -12,27 +14,14 @@ _KILO = 1000
 
 
 def info(
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IMAGE", help="Files, folders, zarr folders, 'patterns*' or @list.txt."
-        ),
-    ],
+    images: Images,
     as_json: Annotated[
         bool,
         typer.Option("--json", help="Print one JSON document: a dict, for several images a list."),
     ] = False,
-    max_pixels: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Most pixels that an image may claim to have; 1e12."),
-    ] = None,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Most memory that an image's pieces may take; 4GiB."),
-    ] = None,
-    remote: Annotated[
-        bool, typer.Option("--remote", help="Read addresses: http, https, s3 and gs.")
-    ] = False,
+    max_pixels: MaxPixels = None,
+    max_memory: MaxMemory = None,
+    remote: Remote = False,
 ) -> None:
     """Show what images are: format, size, levels, bands, pixel size, and what opening costs.
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tnet.scripts.options import AsJson, Destination, MaxMemory, MaxPixels
+
 if TYPE_CHECKING:
     from tnet.adapters import Limits
 
@@ -19,22 +21,13 @@ def link(
         list[str],
         typer.Argument(metavar="SRC...", help="Files, folders, 'patterns*' or @list.txt."),
     ],
-    destination: Annotated[
-        Path,
-        typer.Argument(metavar="DST", help="NAME.zarr for one image, otherwise a folder of them."),
-    ],
+    destination: Destination,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace links and stores at the destination.")
     ] = False,
-    max_pixels: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Most pixels that an image may claim to have; 1e12."),
-    ] = None,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Most memory that an image's pieces may take; 4GiB."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    max_pixels: MaxPixels = None,
+    max_memory: MaxMemory = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make zarr pyramids without copying a pixel: lists of where an image's own tiles lie.
 

@@ -15,6 +15,7 @@ from tnet.model import Input
 from tnet.plan import Plan
 from tnet.pyramid import Pyramid
 from tnet.scripts.inputs import Source
+from tnet.scripts.options import check_mpp
 
 Number = TypeVar("Number", int, float)
 
@@ -70,16 +71,6 @@ def wishes(
             )
         extent = (ends[0], ends[1])
     return Wishes(mpp, chosen and tuple(band - 1 for band in chosen), extent, limits, remote)
-
-
-def check_mpp(mpp: float | None) -> None:
-    """Make sure that --mpp can be the size of a pixel.
-
-    Raises:
-        UsageError: if it cannot.
-    """
-    if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
-        raise UsageError(f"--mpp must be above 0 µm, got {mpp}")
 
 
 def changed_plan(

@@ -59,11 +59,13 @@ def verify(
         codes.append(code)
         if not as_json:
             _print(result)
+        if code == NO_ROOM:
+            break
     failed = sum(result["outcome"] not in _SOUND for result in results)
     if as_json:
         print_json({"results": results, "failed": failed})
     if failed:
-        alone = codes[0] if len(paths) == 1 else 0
+        alone = codes[-1] if len(paths) == 1 or codes[-1] == NO_ROOM else 0
         raise typer.Exit(alone or exit_code(failed, len(paths)))
 
 
@@ -113,8 +115,6 @@ def _verified(
         try:
             notes += _repaired(report, _source(store, given), threads, limits)
         except TNetError as error:
-            if error.exit_code == NO_ROOM:
-                raise
             code = error.exit_code
             notes.append(reason(str(store), error))
             say(notes[-1])
@@ -189,7 +189,7 @@ def _listed(fault: "Fault") -> dict[str, Any]:
 def _print(result: dict[str, Any]) -> None:
     """Print what came of a store: a line, and a line for each of its faults and notes."""
     from tnet.adapters.limits import readable
-    from tnet.scripts.report import shown
+    from tnet.scripts.report import clean, shown
 
     faults = result["faults"]
     count = f", {len(faults)} fault{'s'[: len(faults) != 1]}" if faults else ""
@@ -199,4 +199,4 @@ def _print(result: dict[str, Any]) -> None:
     if len(faults) > _MOST_FAULTS:
         lines.append(f"  and {len(faults) - _MOST_FAULTS} more; --json lists them all")
     lines += [f"  note: {note}" for note in result["notes"]]
-    print(shown("\n".join(lines)))
+    print(shown("\n".join(map(clean, lines))))

@@ -1,6 +1,7 @@
 """One contract for all formats: what they read is the truth that was written, wherever we look."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,7 +39,7 @@ from tnet.adapters import (
     with_spacing,
 )
 from tnet.adapters.array import open_array
-from tnet.adapters.segments import ByteBoundedCache
+from tnet.adapters.segments import ByteBoundedCache, File
 from tnet.background import foreground
 from tnet.datasets.images import LabelledImages
 from tnet.errors import DataError, UnsupportedImage
@@ -932,8 +933,11 @@ def test_a_picture_may_be_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             open_pyramid(path, limits=limits)
 
 
-def test_closed_files_say_so(tmp_path: Path) -> None:
-    image = open_pyramid(write_tiff(tmp_path / "i.tif", truth()))
+@pytest.mark.parametrize("reader", ["tiff", "openslide"])
+def test_closed_files_say_so(tmp_path: Path, reader: Any) -> None:
+    path = write_tiff(tmp_path / "i.tif", truth(), tile=(64, 64))
+    image = open_pyramid(path, reader=reader)
+    image.read(WHOLE, (10, 10))
     image.close()
     image.close()
     with pytest.raises(DataError, match="is closed"):
@@ -952,6 +956,84 @@ def test_a_tile_that_cannot_be_made_leaves_nothing_behind() -> None:
     assert not cache._gates
     assert cache.get("tile", lambda: np.ones(3)).sum() == 3
     assert not cache._gates
+
+
+def test_a_picture_that_is_gone_is_not_called_damaged(tmp_path: Path) -> None:
+    Image.fromarray(truth()).save(tmp_path / "i.png")
+    image = open_pyramid(tmp_path / "i.png")
+    (tmp_path / "i.png").unlink()
+    with pytest.raises(DataError, match=r"i.png cannot be read \(No such file"):
+        image.read(WHOLE, (10, 10))
+
+
+def test_small_arrays_do_not_fill_the_cache_without_end() -> None:
+    cache = ByteBoundedCache(2**16)
+    made = []
+
+    def make() -> Pixels:
+        made.append(1)
+        return np.zeros(0)
+
+    for _ in range(2):
+        for key in range(1000):
+            cache.get(key, make)
+    assert len(made) == 2000
+    assert cache.size <= 2**16
+
+
+HELD = """
+import os, sys, threading
+from pathlib import Path
+import numpy as np
+from tnet.adapters.segments import CACHE
+
+begun, done = threading.Event(), threading.Event()
+
+def slow():
+    begun.set()
+    done.wait()
+    return np.zeros(1)
+
+thread = threading.Thread(target=CACHE.get, args=("tile", slow))
+thread.start()
+begun.wait()
+with CACHE._lock:
+    child = os.fork()
+if child == 0:
+    threading.Timer(20, os._exit, [1]).start()
+    CACHE.get("tile", lambda: np.ones(1))
+    os._exit(0)
+done.set()
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not fork")
+def test_a_fork_in_the_middle_of_a_read_blocks_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", HELD],
+        capture_output=True, text=True, cwd=ROOT, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.split() == ["0"], done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "pread"), reason="elsewhere files are read in another way")
+def test_a_file_closed_while_it_is_read_is_still_that_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").write_bytes(b"right")
+    (tmp_path / "b").write_bytes(b"wrong")
+    pread, file, others = os.pread, File(tmp_path / "a"), []
+
+    def late(descriptor: int, count: int, offset: int) -> bytes:
+        file.close()
+        others.append(File(tmp_path / "b"))
+        return pread(descriptor, count, offset)
+
+    monkeypatch.setattr(os, "pread", late)
+    assert file.read(0, 5) == b"right"
+    with pytest.raises(DataError, match="is closed"):
+        file.read(0, 5)
 
 
 def test_few_images_stay_open(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """``tnet convert`` as a user runs it."""
 
+import errno
 import json
 import os
 import resource
@@ -17,7 +18,9 @@ from numpy.random import default_rng
 from shared_data import shared_folder
 
 from tnet.adapters import open_pyramid
+from tnet.adapters.storage.locking import locked
 from tnet.adapters.storage.seal import read_seal
+from tnet.adapters.storage.staging import stage_of
 
 
 @pytest.fixture
@@ -59,6 +62,33 @@ def test_beside_their_sources(tnet: CommandLine, slides: Path) -> None:
     assert done.code == 0
     outcomes = [result["outcome"] for result in json.loads(done.out)["results"]]
     assert outcomes == ["already converted", "already converted"]
+
+
+def test_stores_that_would_go_where_they_are(tnet: CommandLine, slides: Path) -> None:
+    write_zarr(slides / "c.zarr", picture(20, 10))
+    for name in (slides / "c.zarr", slides / "x.zarr", f"{slides}/*.zarr"):
+        done = tnet("convert", name, slides)
+        assert (done.code, done.out) == (2, "")
+        assert "name another destination" in done.err
+
+
+def test_planes_that_stay_behind_are_told_of(tnet: CommandLine, tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "pages.tif") as tiff:
+        for _ in range(3):
+            tiff.write(picture(), photometric="rgb", metadata=None)
+    done = tnet("convert", tmp_path / "pages.tif", tmp_path / "pages.zarr", "--json")
+    assert done.code == 0
+    (result,) = json.loads(done.out)["results"]
+    assert "several planes" in result["notes"][0]
+    assert result["notes"][0] in done.err
+
+
+def test_nobody_is_told_to_convert_while_converting(tnet: CommandLine, tmp_path: Path) -> None:
+    path = write_png(tmp_path / "a.png", picture(2100, 2100))
+    with open_pyramid(path) as image:
+        assert "converted to a zarr pyramid" in str(image.notes)
+    done = tnet("convert", path, tmp_path / "a.zarr")
+    assert (done.code, done.err) == (0, "")
 
 
 def test_one_bad_file_does_not_stop_the_others(
@@ -188,3 +218,55 @@ def test_a_limit_on_files_is_a_full_disk(tmp_path: Path) -> None:
     assert "run the same command again" in limited.stderr
     assert "Traceback" not in limited.stderr
     assert not store.exists()
+
+
+@pytest.mark.parametrize(
+    ("image", "store"),
+    [
+        ("x/../a.zarr", "a.zarr"),
+        ("link.zarr", "a.zarr"),
+        ("a.zarr", "link.zarr"),
+        ("a.zarr/0", "a.zarr"),
+        ("a.zarr", "a.zarr/0/b.zarr"),
+        ("a.zarr", "a.zarr/b"),
+    ],
+)
+def test_an_image_is_not_replaced_by_its_store_by_whatever_name(
+    tnet: CommandLine, slides: Path, monkeypatch: pytest.MonkeyPatch, image: str, store: str
+) -> None:
+    monkeypatch.chdir(slides)
+    tnet("convert", "a.png", "a.zarr")
+    Path("x").mkdir()
+    Path("link.zarr").symlink_to("a.zarr")
+    before = {path: path.is_dir() or path.read_bytes() for path in slides.rglob("*")}
+    done = tnet("convert", image, store, "--overwrite", "--codec", "jpeg:50")
+    assert done.code == 2
+    assert "name another destination" in done.err
+    assert before == {path: path.is_dir() or path.read_bytes() for path in slides.rglob("*")}
+
+
+def test_a_full_disk_ends_a_batch_and_its_results_are_told(
+    tnet: CommandLine, slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    assert tnet("convert", slides / "a.png", tmp_path / "out").code == 0
+    monkeypatch.setattr("tnet.adapters.storage.staging.write_pieces", full)
+    write_png(slides / "c.png", picture())
+    done = tnet("convert", slides, tmp_path / "out", "--json")
+    assert done.code == 6
+    outcomes = [result["outcome"] for result in json.loads(done.out)["results"]]
+    assert outcomes == ["already converted", "failed"]
+    assert "No space left on device" in done.err
+
+
+def test_nobody_is_told_to_delete_what_another_process_writes(
+    tnet: CommandLine, slides: Path, tmp_path: Path
+) -> None:
+    store = tmp_path / "a.zarr"
+    with locked(stage_of(store), store):
+        done = tnet("convert", slides / "a.png", store)
+    assert done.code == 5
+    assert "is being written by process" in done.err
+    assert done.err.count("\n") == 1

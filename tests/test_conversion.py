@@ -23,6 +23,7 @@ from PIL import Image
 from tnet.adapters import open_pyramid
 from tnet.adapters.storage import layout
 from tnet.adapters.storage.conversion import convert
+from tnet.adapters.storage.disk import to_disk
 from tnet.adapters.storage.locking import BusyError
 from tnet.adapters.storage.seal import SEAL, read_seal
 from tnet.adapters.storage.space import SpaceError
@@ -390,3 +391,96 @@ def test_a_picture_of_one_pixel(tmp_path: Path) -> None:
     convert(path, tmp_path / "store.zarr")
     with open_pyramid(tmp_path / "store.zarr") as image:
         assert image.read(Region(0, 0, 1, 1), (1, 1)).tolist() == [[[9]]]
+
+
+def test_what_is_no_store_is_never_replaced(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "thesis.zarr"
+    folder.mkdir()
+    (folder / "chapter.txt").write_text("one")
+    with pytest.raises(UsageError, match="is no zarr store"):
+        convert(source, folder, Wanted(overwrite=True))
+    assert (folder / "chapter.txt").read_text() == "one"
+    inside = folder / source.name
+    source.rename(inside)
+    with pytest.raises(UsageError, match="holds the image"):
+        convert(inside, folder, Wanted(overwrite=True))
+    assert inside.exists()
+
+
+def test_a_zarr_folder_whose_pixels_changed_is_another_source(tmp_path: Path) -> None:
+    array = zarr.create_array(tmp_path / "in.zarr", shape=(300, 300), chunks=(64, 64), dtype="u1")
+    array[:] = 10
+    convert(tmp_path / "in.zarr", tmp_path / "out.zarr")
+    array[:] = 200
+    with pytest.raises(UsageError, match="exists already"):
+        convert(tmp_path / "in.zarr", tmp_path / "out.zarr")
+    convert(tmp_path / "in.zarr", tmp_path / "out.zarr", Wanted(overwrite=True))
+    with open_pyramid(tmp_path / "out.zarr") as image:
+        assert (image.read(Region(0, 0, 300, 300), (30, 30)) == 200).all()
+
+
+def test_a_damaged_store_is_not_called_converted(source: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store.zarr"
+    convert(source, store)
+    (store / "0/c/0/1/1").unlink()
+    with pytest.raises(DataError, match=r"0/c/0/1/1 is not what it was.*--repair"):
+        convert(source, store)
+    assert convert(source, store, Wanted(overwrite=True)).outcome == "converted"
+    assert (store / "0/c/0/1/1").exists()
+
+
+def test_while_a_store_gets_its_name_nobody_takes_it_for_one_that_is_left(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = tmp_path / "store.zarr"
+    refused = []
+
+    def meanwhile(path: Path) -> None:
+        to_disk(path)
+        if path == stage_of(store) and not (path / "journal.jsonl").exists():
+            with pytest.raises(BusyError):
+                convert(source, store)
+            refused.append(path)
+
+    monkeypatch.setattr("tnet.adapters.storage.staging.to_disk", meanwhile)
+    convert(source, store)
+    assert refused
+    assert {path.name for path in store.iterdir()} == {"0", "1", "2", "3", "seal", "zarr.json"}
+
+
+def test_killed_between_the_last_two_steps(source: Path, tmp_path: Path) -> None:
+    store = tmp_path / "store.zarr"
+    convert(source, store)
+    before = content(store)
+    (store / "lock").touch()
+    (store / "holder").touch()
+    shutil.copytree(store, tmp_path / ".store.zarr.replaced")
+    assert convert(source, store).outcome == "already converted"
+    assert content(store) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.tif", "store.zarr"]
+
+
+def test_a_name_as_long_as_a_name_may_be(source: Path, tmp_path: Path) -> None:
+    store = tmp_path / f"{'n' * 250}.zarr"
+    with pytest.raises(Stopped):
+        convert(source, store, told=stopping_after(3))
+    assert convert(source, store).outcome == "resumed"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [store.name, "scan.tif"]
+
+
+def test_a_source_that_is_gone_in_the_end_is_no_fault_of_the_disk(
+    source: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"scan.tif cannot be read \(No such file"):
+        convert(source, tmp_path / "store.zarr", told=lambda _: source.unlink(missing_ok=True))
+
+
+def test_a_tile_that_is_no_jpeg_is_not_moved(source: Path, tmp_path: Path) -> None:
+    write_tiff(source, noise(1500, 1100), "jpeg")
+    with tifffile.TiffFile(source) as tiff:
+        start = tiff.pages.first.dataoffsets[7]
+    with source.open("r+b") as file:
+        file.seek(start)
+        file.write(bytes(100))
+    with pytest.raises(DataError, match=r"a tile \(number 7\) that is no JPEG"):
+        convert(source, tmp_path / "store.zarr", Wanted(codec="source"))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -186,3 +187,20 @@ def whole_level(image: Pyramid, number: int) -> Pixels:
     level = image.levels[number]
     size = (level.width, level.height)
     return image.read(Region(0, 0, size[0] * level.scale_x, size[1] * level.scale_y), size)
+
+
+@pytest.mark.parametrize("hole", [False, True])
+def test_a_mean_that_happens_to_be_nodata_is_not_missing(tmp_path: Path, hole: bool) -> None:
+    pixels = np.full((300, 400, 1), 4, np.uint8)
+    pixels[:, 1::2] = 6
+    if hole:
+        pixels[100:110, 100:110] = 5
+    path = tmp_path / "scan.tif"
+    tifffile.imwrite(path, pixels[..., 0], extratags=[(42113, "s", 0, "5", True)])
+    convert(path, tmp_path / "scan.zarr")
+    with open_pyramid(tmp_path / "scan.zarr") as image:
+        half = image.levels[1]
+        seen = image.read(Region(0, 0, 400, 300), (half.width, half.height))
+    missing = seen[..., 0] == 5
+    assert missing.sum() == (25 if hole else 0)
+    assert (seen[~missing] == 6).all()

@@ -2,10 +2,12 @@
 
 import io
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -267,6 +269,18 @@ def test_odd_omero_is_left_out(tmp_path: Path, omero: Any) -> None:
     group.attrs["omero"] = omero
     group.create_array("icc_profile", shape=(2**40,), chunks=(2**30,), dtype="u1")
     assert extras_of(path) == NOTHING
+
+
+def test_a_profile_that_would_grow_takes_no_memory(tmp_path: Path) -> None:
+    path = write_ome_zarr(tmp_path / "i.zarr", truth())
+    group = zarr.open_group(path, mode="r+")
+    group.create_array("icc_profile", shape=(500,), chunks=(500,), dtype="u1")[...] = 1
+    (path / "icc_profile/c/0").write_bytes(imagecodecs.zstd_encode(bytes(2**27)))
+    tracemalloc.start()
+    assert extras_of(path).icc is None
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
 
 
 def test_plain_zarr(tmp_path: Path) -> None:

@@ -32,10 +32,12 @@ from make_images import (
     write_tiff,
     write_tiff_pyramid,
 )
-from PIL import Image
+from PIL import Image, ImageCms
 from shared_data import shared_folder
 
 from tnet.adapters import Limits, is_image, open_pyramid
+from tnet.adapters.extras import extras_of
+from tnet.adapters.links import about
 from tnet.adapters.links.about import origin_of
 from tnet.adapters.links.making import link
 from tnet.adapters.links.reading import check_link, open_link
@@ -423,6 +425,16 @@ def test_the_source_has_changed(deflate: Made, change: str) -> None:
         open_pyramid(deflate.place)
 
 
+def test_a_source_that_may_not_be_read(deflate: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(about, "head_of", refused)
+    with pytest.raises(DataError, match=r"cannot be read \(Permission denied: .*i\.tif") as caught:
+        open_link(deflate.place)
+    assert "damaged" not in str(caught.value)
+
+
 def test_a_tile_of_the_source_is_damaged(deflate: Made) -> None:
     times = deflate.path.stat()
     refs = references(deflate.place)["refs"]
@@ -467,7 +479,8 @@ def changed(place: Path, key: str, value: object) -> None:
     if isinstance(value, dict):
         value = json.dumps(json.loads(listed["refs"][key]) | value)
     listed["refs"][key] = value
-    sealed_anew(place, bz2.compress(json.dumps(listed).encode()))
+    text = json.dumps(listed, separators=(",", ":")).replace('"{{u}}",', '"{{u}}", ')
+    sealed_anew(place, bz2.compress(text.encode()))
 
 
 def trusted_anew(made: Made) -> None:
@@ -533,11 +546,16 @@ def test_codecs_that_run_code_are_not_called(deflate: Made, tmp_path: Path) -> N
         ("0/0.0.0", ["/etc/passwd", 0, 10]),
         ("0/0.0.0", ["{{u}}"]),
         ("0/0.0.0", ["{{u}}", 10**9, 10]),
+        ("0/0.0.0", ["{{u}}", 2**63 - 5, 10]),
+        ("0/0.0.0", ["{{u}}", 2**64, 2**64]),
+        ("0/0.0.0", ["{{u}}", 5, 0]),
         ("0/0.0.0", ["{{u}}", -5, 10]),
         ("0/0.0.0", ["{{u}}", 5, -10]),
         ("0/0.0.0", ["{{u}}", "5", 10]),
         ("0/0.0.0", "base64:AAAA"),
         ("0/9.9.0", ["{{u}}", 0, 10]),
+        ("0/00.0.0", ["{{u}}", 0, 10]),
+        ("7/0.0.0", ["{{u}}", 0, 10]),
         ("1/.zarray", "{}"),
         ("0/.zarray", {"shape": [203, 300, 3]}),
         ("0/.zarray", {"shape": [203, 301, 1]}),
@@ -675,12 +693,12 @@ def test_only_zarr_is_ever_replaced(deflate: Made, tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "thesis.txt").write_text("all of it")
     for place in (folder, folder / "thesis.txt"):
-        with pytest.raises(UsageError, match="not replaced"):
+        with pytest.raises(UsageError, match=r"no zarr store|holds the image"):
             link(deflate.path, place, overwrite=True)
     assert (folder / "thesis.txt").read_text() == "all of it"
     inside = deflate.place / "i.tif"
     shutil.copy2(deflate.path, inside)
-    with pytest.raises(UsageError, match="not replaced"):
+    with pytest.raises(UsageError, match=r"no zarr store|holds the image"):
         link(inside, deflate.place, overwrite=True)
     assert inside.exists()
 
@@ -699,3 +717,12 @@ def test_a_failed_link_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_link_is_an_image(deflate: Made) -> None:
     assert is_image(deflate.place)
+
+
+def test_what_its_file_carries_beside_pixels_is_found_through_a_link(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    source = tmp_path / "i.png"
+    Image.new("RGB", (40, 30)).save(source, icc_profile=profile)
+    link(source, tmp_path / "link.zarr")
+    assert extras_of(tmp_path / "link.zarr") == extras_of(source)
+    assert extras_of(source).icc == profile

@@ -236,6 +236,16 @@ def _unseal_and_delete(store: Path) -> None:
     (store / "0/c/0/0/1").unlink()
 
 
+def _folder_for_seal(store: Path) -> None:
+    (store / SEAL).unlink()
+    (store / SEAL).mkdir()
+
+
+def _file_for_seals_folder(store: Path) -> None:
+    shutil.rmtree(store / "seal")
+    (store / "seal").write_text("no folder")
+
+
 ROTTEN = {"0/c/0/0/0", "1/c/0/0/0", "5/c/0/0/0", "2/zarr.json", "zarr.json", "spatial_ref/c"}
 
 
@@ -275,6 +285,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], set[str]]] = {
     "seal flipped": (lambda store: flip(store / SEAL, 4000), {SEAL}),
     "seal deleted": (lambda store: (store / SEAL).unlink(), {SEAL}),
     "seal and its folder": (lambda store: shutil.rmtree(store / "seal"), {SEAL}),
+    "folder for seal": (_folder_for_seal, {SEAL}),
+    "file for seal's folder": (_file_for_seals_folder, {SEAL}),
     "seal and a shard": (
         _unseal_and_delete,
         {SEAL, "0/c/0/0/1"},

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from typing import Any
+import threading
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tnet.adapters.array import open_array
 from tnet.errors import DataError, UsageError
 from tnet.geometry import Region
 from tnet.plan import Plan, Step
+from tnet.pyramid import Pyramid
 from tnet.record import NO_EVIDENCE, Walk
 from tnet.traversal import traverse, walk
 
@@ -96,6 +98,32 @@ def test_of_several_the_brightest_are_looked_at_in_raster_order() -> None:
 def images() -> list[Any]:
     sizes = [(200, 300), (97, 97), (512, 64), (33, 250), (400, 401)]
     return [open_array(noise(h, w, seed=i), name=f"{i}") for i, (h, w) in enumerate(sizes)]
+
+
+class Meeting:
+    """A pyramid around a pyramid whose first read waits for that of all others."""
+
+    def __init__(self, pyramid: Pyramid, all_here: threading.Barrier) -> None:
+        self._pyramid = pyramid
+        self._all_here = all_here
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pyramid, name)
+
+    def read_many(self, regions: Any, size: tuple[int, int], **how: Any) -> NDArray[Any]:
+        if regions[0].width == self._pyramid.width:
+            self._all_here.wait(timeout=20)
+        return self._pyramid.read_many(regions, size, **how)
+
+
+def test_images_of_a_batch_are_read_side_by_side() -> None:
+    pictures = [open_array(noise(300, 200, seed=i), name=str(i)) for i in range(2)]
+    all_here = threading.Barrier(2)
+    meeting = [cast(Pyramid, Meeting(picture, all_here)) for picture in pictures]
+    model = fake_model(THREE)
+    for picture, found in zip(pictures, walk(model, meeting), strict=True):
+        (alone,) = walk(model, [picture])
+        same(alone, found)
 
 
 @pytest.mark.parametrize("policy", ["greedy", "categorical", "uniform"])

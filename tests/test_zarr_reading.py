@@ -333,6 +333,81 @@ def test_jpeg_chunks_of_another_size(
         whole(open_pyramid(path))
 
 
+@pytest.mark.parametrize("sealed", [False, True])
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("jpeg", [False, True])
+def test_a_store_that_goes_away_is_not_empty(
+    tmp_path: Path, jpeg: bool, again: bool, sealed: bool
+) -> None:
+    def write(path: Path) -> Path:
+        if jpeg:
+            write_jpeg(path, truth(size=SIZE), shards=True)
+        else:
+            write_levels(path, truth(size=SIZE))
+        return seal(path) if sealed else path
+
+    path = write(tmp_path / "i.zarr")
+    with open_pyramid(path) as image:
+        image.read(Region(0, 0, 8, 8), (8, 8))
+        path.rename(tmp_path / "old.zarr")
+        if again:
+            write(path)
+        for region in (Region(0, 0, 8, 8), Region(130, 130, 60, 60)):
+            size = (int(region.width), int(region.height))
+            with pytest.raises(DataError, match="moved, removed or replaced while it was open"):
+                image.read(region, size)
+            with pytest.raises(DataError, match="moved, removed or replaced while it was open"):
+                image.read_many([region, region], size)
+
+
+def test_a_folder_in_the_place_of_a_chunk(tmp_path: Path) -> None:
+    path, _ = write_jpeg(tmp_path / "i.zarr", truth(size=SIZE), shards=False)
+    for file in path.glob("c/0/0/*"):
+        file.unlink()
+        file.mkdir()
+    with pytest.raises(UnsupportedImage, match="0 is no file"):
+        whole(open_pyramid(path))
+
+
+@pytest.mark.parametrize("name", ["", "yx"])
+def test_axes_of_odd_names(tmp_path: Path, name: str) -> None:
+    pixels = truth("uint8", 1, SIZE)
+    array = zarr.create_array(
+        tmp_path / "i.zarr", shape=(2, *pixels.shape[:2]), chunks=(1, 64, 64), dtype="u1",
+        dimension_names=[name, "y", "x"],
+    )  # fmt: skip
+    array[0] = pixels[..., 0]
+    np.testing.assert_array_equal(whole(open_pyramid(tmp_path / "i.zarr")), pixels)
+
+
+def test_shards_of_nothing(tmp_path: Path) -> None:
+    path = write_levels(tmp_path / "i.zarr", truth(size=SIZE))
+    document = json.loads((path / "0/zarr.json").read_text())
+    document["chunk_grid"]["configuration"]["chunk_shape"] = [3, 0, 128]
+    (path / "0/zarr.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match="a shape that makes no sense"):
+        open_pyramid(path)
+
+
+@pytest.mark.parametrize("level", ["", "0"])
+def test_a_sealed_store_in_a_collection_stays_strict(tmp_path: Path, level: str) -> None:
+    zarr.open_group(tmp_path / "all.zarr", mode="w")
+    path = seal(write_levels(tmp_path / "all.zarr/i.zarr", truth(size=SIZE)))
+    (path / "0/c/0/0/0").unlink()
+    with pytest.raises(DataError, match="lacks a chunk"):
+        whole(open_pyramid(path / level))
+
+
+def test_a_level_by_the_name_of_its_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = seal(write_levels(tmp_path / "i.zarr", truth(size=SIZE)))
+    (path / "0/c/0/0/0").unlink()
+    monkeypatch.chdir(path / "0")
+    with pytest.raises(DataError, match="lacks a chunk"):
+        whole(open_pyramid("."))
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only there files can be counted")
 def test_few_files_of_a_store_are_open(tmp_path: Path) -> None:
     path, _ = write_jpeg(tmp_path / "i.zarr", truth(size=SIZE), shards=False)
@@ -486,13 +561,13 @@ def test_absurd_metadata_is_refused(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["v2", "v3", "shards"])
+@pytest.mark.parametrize("kind", ["v2", "v3", "shards", "hidden"])
 def test_a_chunk_that_would_grow_is_refused_before_it_does(tmp_path: Path, kind: str) -> None:
     more: dict[str, Any] = {"compressors": [BloscCodec()]}
     if kind == "v2":
         blosc = pytest.importorskip("numcodecs").Blosc()
         more = {"zarr_format": 2, "compressors": [blosc]}
-    if kind == "shards":
+    if kind in ("shards", "hidden"):
         more["shards"] = (128, 128)
     array = zarr.create_array(
         tmp_path / "i.zarr", shape=(128, 128), chunks=(64, 64), dtype="u1",
@@ -503,6 +578,9 @@ def test_a_chunk_that_would_grow_is_refused_before_it_does(tmp_path: Path, kind:
     bomb = bytes(imagecodecs.blosc_encode(bytes(2**24), compressor="zstd"))
     if kind == "shards":
         bomb = packed([None, bomb, None, None])
+    if kind == "hidden":  # behind a chunk that has no header
+        end, absent = len(bomb) + 4 * 16 + 4, 2**64 - 1
+        bomb += with_checksum(struct.pack("<8Q", end - 2, 2, 0, len(bomb), *[absent] * 4))
     (tmp_path / "i.zarr" / ("1.1" if kind == "v2" else "c/0/0")).write_bytes(bomb)
     with pytest.raises(UnsupportedImage, match="would take 16777216 bytes instead of 4096"):
         whole(open_pyramid(tmp_path / "i.zarr"))

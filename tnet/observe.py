@@ -16,6 +16,7 @@ from tnet.geometry import Grid
 from tnet.model import TNet
 from tnet.plan import Plan
 from tnet.pyramid import Pyramid
+from tnet.threads import of_each
 
 
 @dataclass
@@ -93,7 +94,7 @@ def _prefetched(
 def _read(
     model: TNet, pyramids: Sequence[Pyramid], visits: Sequence[Visit], plan: Plan
 ) -> NDArray[Any]:
-    """Read the visits' views, (G, height, width, bands).
+    """Read the visits' views, (G, height, width, bands), several images side by side.
 
     In the official form the views are float32, because rounding them would show in the result,
     and what lies outside the parents reads as the value that the network sees as zero.
@@ -103,21 +104,24 @@ def _read(
         options = {"resampling": "official", "dtype": np.float32}
     if plan.outside == "zero":
         options["fill"] = model.expects.mean
-    views: list[NDArray[Any] | None] = [None] * len(visits)
-    for image in sorted({visit.image for visit in visits}):
-        mine = [i for i, visit in enumerate(visits) if visit.image == image]
+    of_image: dict[int, list[int]] = {}
+    for i, visit in enumerate(visits):
+        of_image.setdefault(visit.image, []).append(i)
+
+    def views_of(image: int) -> Sequence[NDArray[Any]]:
+        mine = [visits[i] for i in of_image[image]]
         if plan.outside == "zero":
-            for i in mine:
-                views[i] = pyramids[image].read(
-                    visits[i].region, plan.view, valid=visits[i].valid, **options
-                )
-        else:
-            regions = [visits[i].region for i in mine]
-            for i, view in zip(
-                mine, pyramids[image].read_many(regions, plan.view, **options), strict=True
-            ):
-                views[i] = view
-    return np.stack([view for view in views if view is not None])
+            read = pyramids[image].read
+            return [read(v.region, plan.view, valid=v.valid, **options) for v in mine]
+        return list(pyramids[image].read_many([v.region for v in mine], plan.view, **options))
+
+    images = sorted(of_image)
+    views = {
+        i: view
+        for image, seen in zip(images, of_each(views_of, images), strict=True)
+        for i, view in zip(of_image[image], seen, strict=True)
+    }
+    return np.stack([views[i] for i in range(len(visits))])
 
 
 def _without_nodata(views: NDArray[Any], pyramids: Sequence[Pyramid]) -> NDArray[Any]:

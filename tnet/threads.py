@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[Any]
 _Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def side_by_side(
@@ -31,8 +32,27 @@ def side_by_side(
         pass
 
 
+def of_each(read: Callable[[_Item], _Result], images: Sequence[_Item]) -> list[_Result]:
+    """Return what ``read`` makes of every image, in order; of several, side by side.
+
+    In threads of its own: ``read`` may wait for those of ``side_by_side``.
+    """
+    if len(images) < 2:
+        return [read(image) for image in images]
+    return list(_image_pool(os.getpid()).map(read, images))
+
+
 @cache
 def _pool(process: int, threads: int | None) -> ThreadPoolExecutor:
     """Return the threads that all pyramids share; a forked process needs its own."""
-    count = threads or min(16, 2 * (os.cpu_count() or 1))
-    return ThreadPoolExecutor(count, f"tnet-read-{process}")
+    return ThreadPoolExecutor(threads or _usual(), f"tnet-read-{process}")
+
+
+@cache
+def _image_pool(process: int) -> ThreadPoolExecutor:
+    """Return the threads that each read one image."""
+    return ThreadPoolExecutor(_usual(), f"tnet-image-{process}")
+
+
+def _usual() -> int:
+    return min(16, 2 * (os.cpu_count() or 1))

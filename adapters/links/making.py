@@ -27,10 +27,10 @@ from tnet.adapters.links.references import packed
 from tnet.adapters.opening import open_pyramid
 from tnet.adapters.storage.layout import UNITS
 from tnet.adapters.storage.locking import BusyError
+from tnet.adapters.storage.replacing import check_replaceable
 from tnet.adapters.storage.seal import read_seal
 from tnet.adapters.storage.staging import publish, restore, stage_of, staged
 from tnet.adapters.tiff import TiffPyramid, is_tiff, open_tiff
-from tnet.adapters.zarr.opening import is_zarr
 from tnet.errors import DataError, UnsupportedImage, UsageError
 from tnet.facts import Facts
 from tnet.geometry import Region
@@ -120,11 +120,7 @@ def linked_already(source: Path, destination: Path, overwrite: bool = False) -> 
         raise UsageError(
             f"{destination} exists already; name another one, or replace it with --overwrite"
         )
-    holds_source = source.resolve().is_relative_to(destination.resolve())
-    if destination.is_symlink() or not is_zarr(destination) or holds_source:
-        raise UsageError(
-            f"{destination} is no link and no zarr store, and is not replaced; name another one"
-        )
+    check_replaceable(source, destination)
     return None
 
 
@@ -134,7 +130,7 @@ def _described(source: Path, destination: Path, limits: Limits) -> tuple[Parts, 
         assert isinstance(pyramid, LevelPyramid), "a file is read level by level"
         about = origin_of(source, destination)
         parts = _parts(source, pyramid, limits)
-        attributes = _ome(source.stem, parts, extras_of(source, pyramid).channels)
+        attributes = _ome(source.stem, parts, extras_of(source, pyramid, limits).channels)
     attributes["tnet"] = {
         "schema": SCHEMA,
         "source": asdict(about),

@@ -1,4 +1,4 @@
-"""Links: a zarr group of references into an image file, read by the speed of the file itself.
+"""Links: a zarr group of references into an image file, read at the speed of the file itself.
 
 A link is a folder of four small files. It holds no pixels, and reads the file that it names: open
 no link of somebody whom you would not let name a file.
@@ -64,6 +64,15 @@ def is_link(path: Path) -> bool:
     return (path / REFERENCES).is_file()
 
 
+def source_of(path: Path) -> Path:
+    """Return the file that a link points to.
+
+    Raises:
+        DataError: if the link is damaged, or its file is gone or was changed.
+    """
+    return Origin(**read_about(path)["source"]).at(path)
+
+
 def open_link(path: Path, limits: Limits = DEFAULT) -> TiffPyramid:
     """Open a link; the pixels come from the file that it points to.
 
@@ -82,6 +91,9 @@ def _checked(path: Path, limits: Limits) -> tuple[Parts, TiffPyramid]:
     except DataError:
         raise
     except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.strerror:  # of the system, not of a decoder
+            said = f"{path} cannot be read ({error.strerror}: {error.filename})"
+            raise DataError(said) from error
         raise DataError(f"{path} is a damaged link ({error}); {AGAIN}") from error
 
 

@@ -13,6 +13,7 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
+from tnet.adapters.interleaving import interleaved
 from tnet.errors import DataError, UsageError
 
 Pixels = NDArray[Any]
@@ -145,7 +146,7 @@ class Jpeg:
         """Return the bytes of a chunk, its checksum included."""
         import imagecodecs
 
-        picture = np.ascontiguousarray(chunk.transpose(1, 2, 0) if self.bands > 1 else chunk[0])
+        picture = interleaved(chunk) if self.bands > 1 else np.ascontiguousarray(chunk[0])
         return with_checksum(bytes(imagecodecs.jpeg8_encode(picture, self.quality)))
 
     def decode(self, content: bytes, shape: tuple[int, int, int]) -> Pixels:

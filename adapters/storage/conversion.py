@@ -9,8 +9,9 @@ from typing import Any
 
 from tnet.adapters.opening import open_pyramid
 from tnet.adapters.storage.filling import fill
-from tnet.adapters.storage.seal import read_seal
-from tnet.adapters.storage.staging import identity_of, publish, restore, staged
+from tnet.adapters.storage.replacing import check_replaceable
+from tnet.adapters.storage.seal import Seal, read_seal
+from tnet.adapters.storage.staging import identity_of, publish, restore, staged, unlock
 from tnet.adapters.storage.wanted import Wanted
 from tnet.errors import DataError, UsageError
 from tnet.pyramid import Pyramid
@@ -66,11 +67,11 @@ def convert(
         identity, stamp = identity_with(source, wanted), _stamp(source)
         destination.parent.mkdir(parents=True, exist_ok=True)
         restore(destination)
-        if (finished := _finished(destination, identity, wanted.overwrite)) is not None:
+        if (finished := _finished(source, destination, identity, wanted.overwrite)) is not None:
             return _outcome("already converted", pyramid, destination, finished)
         with staged(destination, identity, stamp) as stage:
             # Another process may have finished it just before the lock was free.
-            if (finished := _finished(destination, identity, wanted.overwrite)) is not None:
+            if (finished := _finished(source, destination, identity, wanted.overwrite)) is not None:
                 return _outcome("already converted", pyramid, destination, finished)
             resumed = stage.resumed
             levels = fill(stage, source, pyramid, wanted, told)
@@ -90,42 +91,72 @@ def identity_with(source: Path, wanted: Wanted) -> dict[str, dict[str, Any]]:
 
 
 def source_identity(source: Path) -> dict[str, Any]:
-    """Return name and size of a source, and a digest of its beginning, its end and samples between.
+    """Return name and size of a source, and a digest of samples of it, its ends among them.
 
-    Of a zarr folder, that of its metadata; of a slide of several files, that of the one named.
+    Of a folder, and of a slide in several files, the names and sizes of all files count, and
+    samples of some.
     """
-    first = source
-    if source.is_dir():
-        names = ("zarr.json", ".zattrs", ".zarray")
-        first = next((source / name for name in names if (source / name).is_file()), source)
-    size = first.stat().st_size
+    files = files_of(source)
     digest = hashlib.sha256()
-    with first.open("rb") as file:
-        for number in range(_SAMPLES):
-            file.seek(max(0, size - _SAMPLE) * number // (_SAMPLES - 1))
-            digest.update(file.read(_SAMPLE))
-    return {"name": source.name, "size": size, "sample": digest.hexdigest()}
+    sizes = [file.stat().st_size for file in files]
+    if len(files) > 1:
+        for file, size in zip(files, sizes, strict=True):
+            digest.update(f"{file.relative_to(source.parent)} {size}\n".encode())
+    for number in range(_SAMPLES):
+        part = number / (_SAMPLES - 1)
+        chosen = round(part * (len(files) - 1))
+        with files[chosen].open("rb") as opened:
+            opened.seek(int(max(0, sizes[chosen] - _SAMPLE) * part))
+            digest.update(opened.read(_SAMPLE))
+    return {"name": source.name, "size": sum(sizes), "sample": digest.hexdigest()}
+
+
+def files_of(source: Path) -> list[Path]:
+    """Return the files that an image consists of, sorted: one, unless it is a folder or MRXS."""
+    folder = source.with_suffix("") if source.suffix.lower() == ".mrxs" else source
+    inside = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else []
+    return inside if source.is_dir() else [source, *inside]
 
 
 def _stamp(source: Path) -> list[int]:
-    """Return what changes when a source does."""
-    about = source.stat()
-    return [about.st_size, about.st_mtime_ns]
+    """Return what changes when a source does: its size, and when it was last written to.
+
+    Raises:
+        DataError: if it is no longer there.
+    """
+    try:
+        about = [file.stat() for file in files_of(source)]
+    except OSError as error:
+        raise DataError(f"{source} cannot be read ({error.strerror or error})") from error
+    return [sum(each.st_size for each in about), max(each.st_mtime_ns for each in about)]
 
 
-def _finished(destination: Path, identity: dict[str, Any], overwrite: bool) -> int | None:
+def _finished(
+    source: Path, destination: Path, identity: dict[str, Any], overwrite: bool
+) -> int | None:
     """Return the number of levels if the destination is what is wanted already.
 
     Raises:
         UsageError: if it is something else, and not to be replaced.
+        DataError: if it is damaged.
     """
-    if overwrite or not os.path.lexists(destination):
+    if not os.path.lexists(destination):
+        return None
+    if overwrite:
+        check_replaceable(source, destination)
         return None
     try:
         seal = read_seal(destination) if destination.is_dir() else None
     except DataError:
         seal = None
     if seal is not None and identity_of(seal) == identity:
+        hurt = next((name for name in seal.files if not _is_there(destination, seal, name)), None)
+        if hurt is not None:
+            raise DataError(
+                f"{destination} was converted before and is damaged since: its {hurt} is not what "
+                "it was; run `tnet verify --repair SOURCE` on it, or replace it with --overwrite"
+            )
+        unlock(destination)  # where it was killed between its last two steps
         return sum(name.count("/") == 1 and name[0].isdecimal() for name in seal.files)
     made = ""
     if seal is not None:
@@ -133,6 +164,14 @@ def _finished(destination: Path, identity: dict[str, Any], overwrite: bool) -> i
     raise UsageError(
         f"{destination} exists already{made}; name another one, or replace it with --overwrite"
     )
+
+
+def _is_there(store: Path, seal: Seal, name: str) -> bool:
+    """Say whether a file has the size that the seal says; looking closer is verifying."""
+    try:
+        return (store / name).stat().st_size == seal.files[name].size
+    except OSError:
+        return False
 
 
 def _outcome(outcome: str, pyramid: Pyramid, destination: Path, levels: int) -> Converted:

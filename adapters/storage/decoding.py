@@ -1,7 +1,6 @@
 """Every chunk of a file of a store, decoded: which of them cannot be, and why."""
 
 import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,10 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tnet.adapters.storage.codecs import with_checksum
 from tnet.adapters.storage.findings import Fault, Stored
-from tnet.adapters.storage.shards import ABSENT, index_bytes, parsed_index
-from tnet.adapters.zarr.chunks import decoder_of
+from tnet.adapters.storage.shards import ABSENT
+from tnet.adapters.zarr.chunks import decoder_of, index_length, shard_index, stored_chunk
 from tnet.adapters.zarr.layers import Layer
 from tnet.adapters.zarr.sources import Source
 from tnet.errors import DataError
@@ -22,8 +20,6 @@ from tnet.errors import DataError
 Place = tuple[int, ...]
 
 _CRC = "crc32c"
-_CRC_BYTES = 4
-_SLACK = 2**16  # bytes: no codec makes a chunk longer by more
 
 
 @dataclass(frozen=True)
@@ -103,29 +99,17 @@ class Checker:
 
     def _index(self, name: str) -> tuple[NDArray[np.uint64], int]:
         """Return offset and length of every chunk of a shard, and how many bytes they have."""
-        sharding = self._array.sharding or {}
-        checked = any(codec["name"] == _CRC for codec in sharding.get("index_codecs", ()))
-        length = index_bytes(math.prod(self._array.per_file)) - (0 if checked else _CRC_BYTES)
-        size = self._size(name)
+        size, length = self._size(name), index_length(self._array)
         if size < length:
             raise DataError(f"it has {size} bytes, fewer than its index needs")
-        at_end = sharding.get("index_location", "end") == "end"
-        content = self._read(name, size - length if at_end else 0, length)
-        entries = parsed_index(
-            content if checked else with_checksum(content), size - length if at_end else size
-        )
+        entries = shard_index(self._source, self._array, name, size)
         return entries.reshape(*self._array.per_file, 2), size - length
 
     def _size(self, name: str) -> int:
         return Path(self._source.where(name)).stat().st_size
 
     def _chunk(self, name: str, start: int, count: int) -> bytes:
-        if count > 2 * self._array.chunk_bytes + _SLACK:
-            raise DataError("its length makes no sense")
-        return self._read(name, start, count)
-
-    def _read(self, name: str, start: int, count: int) -> bytes:
-        content = self._source.read(name, start, count)
+        content = stored_chunk(self._source, self._array, name, start, count)
         if content is None:
             raise DataError("it is missing")
         return content

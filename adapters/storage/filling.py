@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from tnet.adapters.array import open_array
 from tnet.adapters.associated import associated_of
 from tnet.adapters.extras import extras_of
+from tnet.adapters.interleaving import planar
 from tnet.adapters.limits import Limits
 from tnet.adapters.opening import open_pyramid
 from tnet.adapters.segments import File
@@ -197,7 +197,7 @@ def _level(pyramid: Pyramid, level: Level) -> Read:
             pixels = pyramid.read(region, (part.width, part.height))
         except OSError as error:
             raise DataError(f"{pyramid.name} cannot be read ({error.strerror or error})") from error
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        return planar(pixels)
 
     return read
 

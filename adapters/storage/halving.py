@@ -30,8 +30,10 @@ def halve(block: Pixels, nodata: float | None) -> Pixels:
         if gone is not None:
             return _masked(_even(block), ~_even(gone.transpose(2, 0, 1)), nodata)
         if block.dtype == np.uint8:
-            return np.stack([_halved_bytes(band) for band in block])
-        return _rounded(_quartered(_even(block)), block.dtype)
+            mean = np.stack([_halved_bytes(band) for band in block])
+        else:
+            mean = _rounded(_quartered(_even(block)), block.dtype)
+    return _told_apart(mean, nodata)
 
 
 def _halved_bytes(band: Pixels) -> Pixels:
@@ -67,16 +69,20 @@ def _masked(block: Pixels, there: NDArray[np.bool_], nodata: float | None) -> Pi
     mean = _rounded(np.asarray(total / np.maximum(count, 1)), block.dtype)
     if block.dtype.kind == "f":
         mean[~known] = np.nan
+    mean = _told_apart(mean, nodata)
     if nodata is not None and not np.isnan(nodata):
-        any_band = known.any(axis=0)
-        same = (mean == nodata).all(axis=0) & any_band
-        mean[0][same] = _beside(nodata, block.dtype)
-        mean[:, ~any_band] = nodata
+        mean[:, ~known.any(axis=0)] = nodata
+    return mean
+
+
+def _told_apart(mean: Pixels, nodata: float | None) -> Pixels:
+    """Return means of which none is nodata by chance: such a one takes the value beside it."""
+    if nodata is not None and not np.isnan(nodata):
+        mean[0][(mean == nodata).all(axis=0)] = _beside(nodata, mean.dtype)
     return mean
 
 
 def _beside(nodata: float, dtype: np.dtype[Any]) -> Any:
-    """Return the value next to nodata, which a mean takes that would read as nodata."""
     value = dtype.type(nodata)
     if dtype.kind == "f":
         return np.nextafter(value, dtype.type(0 if nodata else 1))

@@ -16,9 +16,10 @@ from tnet.adapters.storage.codecs import Jpeg, decode_jpeg, with_checksum
 from tnet.adapters.storage.layout import Layout, shard_size
 from tnet.adapters.storage.staging import Stage
 from tnet.adapters.tiff import tiff_file
-from tnet.errors import UnsupportedImage
+from tnet.errors import DataError, UnsupportedImage
 from tnet.facts import Level
 
+_START = b"\xff\xd8"  # of every JPEG
 _JPEG = 7  # TIFF's number of it; the older 6 has no tables of its own
 _PHOTOMETRIC = {1: None, 2: "RGB", 6: None}  # grey and YCbCr need not be told to a decoder
 _GAP = 2**16  # bytes between tiles that are read along rather than left out
@@ -165,7 +166,7 @@ def move(
         told: called with the number of pixels that are done since last time.
 
     Raises:
-        DataError: if the file ends within its pixels.
+        DataError: if the file ends within its pixels, or has a tile that is no JPEG.
         OSError: if the system refuses.
     """
     rows, columns = layout.grid
@@ -196,7 +197,12 @@ def _shard(file: File, tiles: Tiles, layout: Layout, stage: Stage, place: tuple[
     shard = stage.begin(layout.key(*place), down * across)
     try:
         for row in range(min(down, rows - top)):
-            moved = _row(file, tiles, (top + row) * columns + left, count)
+            first = (top + row) * columns + left
+            moved = _row(file, tiles, first, count)
+            for number, tile in enumerate(moved, first):
+                if not tile.startswith(_START):
+                    raise DataError(f"{file.path} has a tile (number {number}) that is no JPEG; "
+                                    "it is damaged")  # fmt: skip
             shard.add([(row * across + i, with_checksum(tile)) for i, tile in enumerate(moved)])
         stage.finish(layout.key(*place), shard)
     finally:

@@ -22,7 +22,7 @@ from tnet.adapters.storage.findings import Report
 from tnet.adapters.storage.inferring import settings_of
 from tnet.adapters.storage.listing import listed, names_others, owner_of, strangers
 from tnet.adapters.storage.seal import SEAL, Seal, difference, read_seal
-from tnet.adapters.storage.staging import Stage, staged
+from tnet.adapters.storage.staging import Stage, discard, staged
 from tnet.adapters.storage.wanted import Wanted
 from tnet.errors import DataError, UsageError
 
@@ -141,7 +141,7 @@ def repair(
             if fault.extra:
                 remove(store / fault.file)
         if not left and (stage.folder / SEAL).exists():
-            _replace(stage.folder / SEAL, store / SEAL)
+            _place(stage, store, [SEAL], [])
     if not left:
         return ()
     said = (
@@ -160,7 +160,7 @@ def _scratch(store: Path, source: Path) -> Iterator[Stage]:
         try:
             yield stage
         finally:
-            shutil.rmtree(stage.folder, ignore_errors=True)
+            discard(stage.folder)
 
 
 def _hurt(report: Report, seal: Seal) -> list[str]:

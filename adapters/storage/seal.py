@@ -76,8 +76,10 @@ def read_seal(store: Path) -> Seal | None:
         if path.stat().st_size > _MOST_BYTES:
             raise DataError(f"{path} is too large to be a seal; make the store again")
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except IsADirectoryError:
+        content = b""
     return parse_seal(content, store)
 
 

@@ -7,7 +7,6 @@ lock that the system lets go of when its holder dies.
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,8 @@ from tnet.adapters.storage.shards import ShardFile
 from tnet.errors import DataError
 
 JOURNAL = "journal.jsonl"
+
+_MOST_BYTES = 255  # that file systems take for a name
 
 
 class Stage:
@@ -145,7 +146,18 @@ def staged(destination: Path, identity: Mapping[str, Any], stamp: object) -> Ite
                 yield stage
             finally:
                 if not stage.files:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    discard(folder)
+
+
+def discard(folder: Path) -> None:
+    """Delete a stage whose lock is held, as far as the system lets us; the lock goes last.
+
+    Without it another process would begin in the folder while it is being deleted.
+    """
+    with suppress(OSError):
+        _emptied(folder)
+        unlock(folder)
+        folder.rmdir()
 
 
 def publish(destination: Path, overwrite: bool) -> None:
@@ -159,15 +171,25 @@ def publish(destination: Path, overwrite: bool) -> None:
         OSError: if the system refuses, or something stands there.
     """
     folder, aside = stage_of(destination), _aside(destination)
-    for name in (JOURNAL, LOCK, HOLDER):
-        (folder / name).unlink(missing_ok=True)
+    (folder / JOURNAL).unlink(missing_ok=True)
     to_disk(folder)
     if overwrite and os.path.lexists(destination):
         destination.rename(aside)
     folder.rename(destination)
+    unlock(destination)
     to_disk(destination.parent)
     if os.path.lexists(aside):
         remove(aside)
+
+
+def unlock(store: Path) -> None:
+    """Take the lock out of a store that has been published.
+
+    Not before: another process would take the stage for what a killed one has left, and begin to
+    work in it.
+    """
+    for name in (HOLDER, LOCK):
+        (store / name).unlink(missing_ok=True)
 
 
 def restore(destination: Path) -> None:
@@ -185,15 +207,25 @@ def restore(destination: Path) -> None:
             remove(aside)
         else:
             aside.rename(destination)
+        if not {entry.name for entry in stage_of(destination).iterdir()} - {LOCK, HOLDER}:
+            discard(stage_of(destination))
 
 
 def stage_of(destination: Path) -> Path:
     """Return the folder in which a store grows."""
-    return destination.with_name(f".{destination.name}.partial")
+    return _beside(destination, "partial")
 
 
 def _aside(destination: Path) -> Path:
-    return destination.with_name(f".{destination.name}.replaced")
+    return _beside(destination, "replaced")
+
+
+def _beside(destination: Path, suffix: str) -> Path:
+    """Return a hidden folder beside a destination, whose name may be too long for a prefix."""
+    name = f".{destination.name}.{suffix}"
+    if len(os.fsencode(name)) > _MOST_BYTES:
+        name = f".{digest_of(os.fsencode(destination.name))}.{suffix}"
+    return destination.with_name(name)
 
 
 def _recovered(folder: Path, first: bytes) -> dict[str, Sealed] | None:

@@ -34,6 +34,7 @@ _CRC = "crc32c"
 _CRC_BYTES = 4
 _BLOSC_HEADER = 16
 _MORE = 2**10  # bytes that the codecs between may add to a chunk
+_SLACK = 2**16  # bytes by which no codec makes a chunk longer
 
 
 class MissingChunkError(DataError):
@@ -100,9 +101,8 @@ class ChunkReader:
                 raise MissingChunkError("it is missing")
             return np.asarray(self._array.fill, self._array.dtype)
         pixels = self._decode(content)
-        first = tuple(slice(None) if axis in "yxc" else 0 for axis in self._layer.axes)
-        kept = [axis for axis in self._layer.axes if axis in "yxc"]
-        pixels = pixels[first]
+        kept = self._layer.of_picture()
+        pixels = pixels[tuple(slice(None) if axis in kept else 0 for axis in self._layer.axes)]
         if "c" not in kept:
             pixels, kept = pixels[..., None], [*kept, "c"]
         return np.ascontiguousarray(pixels.transpose([kept.index(axis) for axis in "yxc"]))
@@ -113,16 +113,14 @@ class ChunkReader:
         key = self._array.file([p // n for p, n in zip(place, per_file, strict=True)])
         if self._array.sharding is None:
             return self._source.read(key, 0, None)
-        index = CACHE.get((self.token, key), partial(_index, self._source, self._array, key))
+        index = CACHE.get((self.token, key), partial(shard_index, self._source, self._array, key))
         if not len(index):
             return None
         inside = [p % n for p, n in zip(place, per_file, strict=True)]
         start, count = (int(v) for v in index[np.ravel_multi_index(inside, per_file)])
         if start == count == ABSENT:
             return None
-        if count > 2 * self._array.chunk_bytes + 2**16:  # no codec adds that much
-            raise DataError("its length makes no sense")
-        return self._source.read(key, start, count)
+        return stored_chunk(self._source, self._array, key, start, count)
 
     def close(self) -> None:
         """Forget the decoded chunks."""
@@ -140,12 +138,10 @@ def check_declared(source: Source, array: Array, key: str) -> None:
     if array.outermost != "blosc":
         return
     try:
-        starts = [0] if array.sharding is None else _index(source, array, key)[:, 0].tolist()
-        headers = [source.read(key, s, _BLOSC_HEADER) for s in starts if s != ABSENT]
-    except (DataError, OSError, OverflowError):  # reading will say what is wrong
+        starts = [0] if array.sharding is None else shard_index(source, array, key)[:, 0].tolist()
+    except (DataError, OSError):  # reading will say what is wrong
         return
-    sizes = (int.from_bytes(header[4:8], "little") for header in headers if header)
-    worst = max(sizes, default=0)
+    worst = max((_declared(source, key, s) for s in starts if s != ABSENT), default=0)
     if worst > array.chunk_bytes + _MORE:
         raise UnsupportedImage(
             f"{source.where(key)} holds a chunk that would take {worst} bytes instead of "
@@ -153,16 +149,57 @@ def check_declared(source: Source, array: Array, key: str) -> None:
         )
 
 
-def _index(source: Source, array: Array, key: str) -> NDArray[np.uint64]:
-    """Return offset and length of each chunk of a shard, (n, 2); none without a file."""
-    sharding = array.sharding or {}
-    checked = any(codec["name"] == _CRC for codec in sharding["index_codecs"])
-    length = index_bytes(math.prod(array.per_file)) - (0 if checked else _CRC_BYTES)
+def _declared(source: Source, key: str, start: int) -> int:
+    """Return the bytes that a chunk of Blosc says it holds; 0 where that cannot be read."""
+    try:
+        header = source.read(key, start, _BLOSC_HEADER)
+    except (DataError, OSError, OverflowError):  # as above
+        return 0
+    return int.from_bytes((header or b"")[4:8], "little")
+
+
+def stored_chunk(source: Source, array: Array, key: str, start: int, count: int) -> bytes | None:
+    """Return the bytes of a chunk from its file, None where there is no such file.
+
+    Raises:
+        DataError: if there are more than any codec makes of a chunk, or the file ends before.
+    """
+    if count > 2 * array.chunk_bytes + _SLACK:
+        raise DataError("its length makes no sense")
+    return source.read(key, start, count)
+
+
+def shard_index(
+    source: Source, array: Array, key: str, size: int | None = None
+) -> NDArray[np.uint64]:
+    """Return offset and length of each chunk of a shard, (n, 2); none without a file.
+
+    Args:
+        source: the store.
+        array: whose shard it is.
+        key: of the shard's file.
+        size: of that file, which the chunks have to lie in; None where it is not known.
+
+    Raises:
+        DataError: if the index is damaged.
+    """
+    length, sharding = index_length(array), array.sharding or {}
     at_end = sharding.get("index_location", "end") == "end"
     content = source.read(key, -length if at_end else 0, length)
     if content is None:
         return np.empty((0, 2), np.uint64)
-    return parsed_index(content if checked else with_checksum(content), _UNKNOWN_SIZE)
+    room = _UNKNOWN_SIZE if size is None else size - (length if at_end else 0)
+    return parsed_index(content if _is_checked(array) else with_checksum(content), room)
+
+
+def index_length(array: Array) -> int:
+    """Return how many bytes the index of a shard has."""
+    count = math.prod(array.per_file)
+    return index_bytes(count) - (0 if _is_checked(array) else _CRC_BYTES)
+
+
+def _is_checked(array: Array) -> bool:
+    return any(codec["name"] == _CRC for codec in (array.sharding or {})["index_codecs"])
 
 
 @cache

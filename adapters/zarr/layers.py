@@ -42,6 +42,10 @@ class Layer:
         """Return the length of an axis, 1 if there is none of that name."""
         return self.array.shape[self.axes.index(axis)] if axis in self.axes else 1
 
+    def of_picture(self) -> list[str]:
+        """Return which of y, x and c it has, in the order of the array."""
+        return [axis for axis in self.axes if axis in ("y", "x", "c")]
+
     def tile(self) -> tuple[int, int]:
         """Return width and height of a chunk."""
         chunk = self.array.chunks

@@ -73,6 +73,11 @@ class Array:
     separator: str
 
     @property
+    def document(self) -> str:
+        """The key of its metadata."""
+        return f"{self.key}/{'.zarray' if self.codecs is None else 'zarr.json'}".removeprefix("/")
+
+    @property
     def chunk_bytes(self) -> int:
         """Bytes of a decoded chunk."""
         return math.prod(self.chunks) * self.dtype.itemsize
@@ -193,7 +198,7 @@ def _check(where: str, array: Array, limits: Limits) -> None:
     axes = len(array.shape)
     if not len(array.chunks) == len(array.files) == axes or axes > _MOST_AXES:
         raise DataError(f"{where} has chunks and axes of unlike number; make it again")
-    if min((*array.shape, *array.chunks, *array.files), default=1) < 0 or 0 in array.chunks:
+    if min((0, *array.shape)) < 0 or min((1, *array.chunks, *array.files)) < 1:
         raise DataError(f"{where} has a shape that makes no sense; make it again")
     if array.separator not in ("/", "."):
         raise DataError(f"{where} names its chunks in a way that makes no sense; make it again")

@@ -13,6 +13,7 @@ import numpy as np
 from tnet.adapters.array import default_background
 from tnet.adapters.georeference import of_zarr, spacing_of, unit_of
 from tnet.adapters.limits import DEFAULT, Limits
+from tnet.adapters.storage.seal import SEAL
 from tnet.adapters.zarr.layers import Layers, layer_of, level_scale, ome_layers, plain_layers
 from tnet.adapters.zarr.metadata import Array, Group, node_at, nodes_at
 from tnet.adapters.zarr.sources import Folder, Source, joined
@@ -48,8 +49,11 @@ def open_zarr(path: Path, limits: Limits = DEFAULT) -> ZarrPyramid:
             "image file or a zarr folder"
         )
     # A level alone is still a part of its store: its seal and its place on the ground lie above.
-    root, key = path, ""
+    # But a store that is sealed is one of its own, whatever collection it lies in.
+    root, key = (path.resolve() if path.name in ("", "..") else path), ""
     while root.name not in ("", "..") and not root.is_symlink() and is_zarr(root.parent):
+        if (root / SEAL).exists():
+            break
         root, key = root.parent, f"{root.name}/{key}".rstrip("/")
     return open_store(Folder(root), limits, key)
 

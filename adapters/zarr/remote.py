@@ -51,12 +51,14 @@ class Remote:
         self.patience = PATIENCE
         try:
             self._spec = tensorstore.KvStore.Spec(url).to_json()
-        except ValueError as error:
+            self._spec["path"] = self._spec.get("path", "").rstrip("/") + "/"
+            self._kvstore = tensorstore.KvStore.open(self._spec, context=context).result(PATIENCE)
+        except (ValueError, TimeoutError) as error:
+            if is_of_network(error):
+                raise unreachable(url, error) from error
             raise UnsupportedImage(
                 f"{url} is no address that can be read ({cause_of(error)})"
             ) from error
-        self._spec["path"] = self._spec.get("path", "").rstrip("/") + "/"
-        self._kvstore = tensorstore.KvStore.open(self._spec, context=context).result(PATIENCE)
         self._seal: Seal | None = None
         content = self._small(SEAL, _SEAL_BYTES)
         if content is not None:
@@ -88,6 +90,10 @@ class Remote:
 
     def check(self, key: str) -> None:
         """Do nothing: there are no links on the network."""
+
+    def stamp(self, key: str) -> tuple[int, ...]:
+        """Return the same of every file, because asking would cost a round trip."""
+        return ()
 
     def read(self, key: str, start: int, count: int | None) -> bytes | None:
         """Return bytes of a file, None where there is no such file."""

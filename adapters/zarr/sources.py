@@ -60,10 +60,16 @@ class Source(Protocol):
         """Return the names of what may be arrays of a group."""
 
     def check(self, key: str) -> None:
-        """Refuse a file that lies outside of the store.
+        """Refuse what lies outside of the store, or is no file; there need not be one.
 
         Raises:
-            UnsupportedImage: if a link leads there.
+            UnsupportedImage: if it is such.
+        """
+
+    def stamp(self, key: str) -> tuple[int, ...] | None:
+        """Return what tells a file from another one of its name; None if there is none.
+
+        Over the network, where asking would cost a round trip, all are alike.
         """
 
     def read(self, key: str, start: int, count: int | None) -> bytes | None:
@@ -103,6 +109,7 @@ class Folder:
         self.name = str(path)
         self._path = path
         self._root = path.resolve()
+        self._text = str(self._root)
         self._open: OrderedDict[str, File] = OrderedDict()
         self._lock = threading.Lock()
         seal = read_seal(path) if checked else None
@@ -130,13 +137,25 @@ class Folder:
         return sorted(folders - {_SEAL_FOLDER})
 
     def check(self, key: str) -> None:
-        """Refuse a file that lies outside of the store."""
-        real = os.path.realpath(self._root / key)
-        if not Path(real).is_relative_to(self._root):
+        """Refuse what lies outside of the store, or is no file; there need not be one."""
+        real = Path(os.path.realpath(self._root / key))
+        if not real.is_relative_to(self._root):
             raise UnsupportedImage(
                 f"{self.where(key)} is a link that leads outside of itself ({self.name}); put what "
                 "it leads to in its place"
             )
+        # Of a folder nothing would be read, as if it were not there, and of a pipe for ever.
+        if real.exists() and not real.is_file():
+            raise UnsupportedImage(f"{self.where(key)} is no file; make the store again")
+
+    def stamp(self, key: str) -> tuple[int, ...] | None:
+        """Return what tells a file from another one of its name; None if there is none."""
+        try:
+            # Every read asks: joining text takes a tenth of the time of joining paths.
+            status = os.stat(f"{self._text}/{key}")  # noqa: PTH116
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size
 
     def read(self, key: str, start: int, count: int | None) -> bytes | None:
         """Return bytes of a file, None where there is no such file."""

@@ -34,21 +34,26 @@ class ZarrPyramid(LevelPyramid):
             self._threads = IN_FLIGHT  # they wait for the network more than they work
         self._layers = tuple(layers)
         self._checks = [FileCheck(source, layer) for layer in layers]
+        self._stamps = [source.stamp(layer.array.document) for layer in layers]
         self._windows: dict[tuple[int, int], Windows] = {}
 
     def _fetch(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         windows = self._checked(level, x, y, width, height)
         try:
-            return windows.view(x, y, width, height)
+            pixels = windows.view(x, y, width, height)
         except Exception as error:  # codecs of foreign data fail in many ways
             raise self._explained(error, level, (x, y, width, height)) from error
+        self._check_still_there(level)
+        return pixels
 
     def _fetch_own(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         windows = self._checked(level, x, y, width, height)
         try:
-            return windows.own(x, y, width, height)
+            pixels = windows.own(x, y, width, height)
         except Exception as error:  # codecs of foreign data fail in many ways
             raise self._explained(error, level, (x, y, width, height)) from error
+        self._check_still_there(level)
+        return pixels
 
     def _fetch_many(self, places: Sequence[Place], out: Sequence[Pixels]) -> None:
         opened = {level: self._opened(level) for level, _, _ in places}
@@ -66,6 +71,8 @@ class ZarrPyramid(LevelPyramid):
             begun.append((quick[level].start(x, y, pixels), place, pixels))
         while begun:
             self._finish(*begun.popleft())
+        for level in opened:
+            self._check_still_there(level)
 
     def _finish(self, waiting: Waiting, place: Place, pixels: Pixels) -> None:
         """Wait for what was begun."""
@@ -85,11 +92,23 @@ class ZarrPyramid(LevelPyramid):
         # A forked process cannot use what its parent has opened.
         key = (os.getpid(), level)
         if key not in self._windows:
-            self._windows[key] = windows_of(self._source, self._layers[level])
+            # Of two threads that open it at once, both take what the first one has.
+            return self._windows.setdefault(key, windows_of(self._source, self._layers[level]))
         return self._windows[key]
+
+    def _check_still_there(self, level: int) -> None:
+        """Refuse pixels of a store that is not the one that was opened.
+
+        Of a folder that is gone, all chunks would read as never written.
+        """
+        if self._source.stamp(self._layers[level].array.document) != self._stamps[level]:
+            raise DataError(
+                f"{self.name} was moved, removed or replaced while it was open; open it again"
+            )
 
     def _explained(self, error: Exception, level: int, window: Rectangle) -> DataError:
         """Return what is wrong with a window: the first of its chunks that cannot be read."""
+        self._check_still_there(level)
         windows = self._opened(level)
         for chunk in self._layers[level].under(*window):
             if isinstance(error, UnsupportedImage) or is_of_network(error):
@@ -121,7 +140,7 @@ class ZarrPyramid(LevelPyramid):
 
     def close(self) -> None:
         """Let go of the files; a later read opens them again."""
-        for windows in self._windows.values():
+        for windows in list(self._windows.values()):  # another thread may be opening one
             windows.close()
         self._windows.clear()
         self._source.close()

@@ -5,14 +5,17 @@ one that used tensorstore, which would abort it. Zarr-python for what neither kn
 """
 
 import os
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tnet.adapters.interleaving import interleaved
 from tnet.adapters.zarr.chunks import JPEG, ChunkReader, check_declared, decoder_of
 from tnet.adapters.zarr.layers import Layer
+from tnet.adapters.zarr.metadata import Array
 from tnet.adapters.zarr.sources import Source, is_of_network, unreachable
 from tnet.errors import DataError, UnsupportedImage
 
@@ -27,6 +30,18 @@ class Waiting(Protocol):
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait until it is there."""
+
+
+@dataclass(frozen=True)
+class _Interleaving:
+    """Bands that are being read apart, and where they are to be put together."""
+
+    bands: Waiting
+    out: Pixels
+
+    def result(self, timeout: float | None = None) -> Pixels:
+        """Wait for the bands, and put them together."""
+        return interleaved(self.bands.result(timeout), self.out)
 
 
 class Windows(Protocol):
@@ -46,13 +61,13 @@ class TensorStoreWindows:
     """Through tensorstore."""
 
     def __init__(self, store: Any, layer: Layer, patience: float | None) -> None:
-        kept = [axis for axis in layer.axes if axis in "yxc"]
+        kept = layer.of_picture()
         store = store[tuple(slice(None) if axis in kept else 0 for axis in layer.axes)]
         if "c" not in kept:
             store, kept = store[..., None], [*kept, "c"]
-        # The same pixels, in the order of the file and in ours.
+        # The same pixels in the order of the file, in ours, and each band on its own.
         self._stored, self._order = store, [kept.index(axis) for axis in "yxc"]
-        self._turned = store.transpose(self._order)
+        self._apart = store.transpose([kept.index(axis) for axis in "cyx"])
         self._kept = kept
         self._patience = patience
 
@@ -64,15 +79,16 @@ class TensorStoreWindows:
 
     def own(self, x: int, y: int, width: int, height: int) -> Pixels:
         """Return (height, width, bands) in C order."""
-        part = self._turned[y : y + height, x : x + width]
-        return part.read(order="C").result(self._patience)
+        return interleaved(self._begun(x, y, width, height).result(self._patience))
 
     def start(self, x: int, y: int, out: Pixels) -> Waiting:
         """Begin to fill ``out`` with the rectangle at x, y."""
-        import tensorstore
-
         height, width = out.shape[:2]
-        return tensorstore.array(out).write(self._turned[y : y + height, x : x + width])
+        return _Interleaving(self._begun(x, y, width, height), out)
+
+    def _begun(self, x: int, y: int, width: int, height: int) -> Waiting:
+        # Bands apart, as most stores have them: tensorstore is slow at putting them together.
+        return self._apart[:, y : y + height, x : x + width].read(order="C")
 
     def close(self) -> None:
         """Keep nothing: what was read is in the cache that all images share."""
@@ -131,7 +147,8 @@ def windows_of(source: Source, layer: Layer) -> Windows:
     jpeg = any(codec["name"] == JPEG for codec in layer.array.codecs or ())
     if not jpeg and not forked:
         try:
-            return _through_tensorstore(source, layer, context)
+            store = _opened(source, layer.array, context)
+            return TensorStoreWindows(store, layer, source.patience)
         except (ValueError, TimeoutError) as error:
             if is_of_network(error):
                 raise unreachable(source.name, error) from error
@@ -145,10 +162,10 @@ def windows_of(source: Source, layer: Layer) -> Windows:
 
 
 def forked_too_late(name: str) -> DataError:
-    """Return why a forked process cannot read a remote store."""
+    """Return why a forked process cannot read what only tensorstore reads."""
     return DataError(
-        f"{name} is read by a process that was forked from one that had read a zarr store, which "
-        "does not work over the network; start workers with the method 'spawn'"
+        f"{name} is read by a process that was forked from one that had read a zarr store, where "
+        "that does not work; start workers with the method 'spawn'"
     )
 
 
@@ -191,19 +208,37 @@ class FileCheck:
         self._seen.add((row, column))
 
 
-def _through_tensorstore(source: Source, layer: Layer, context: Any) -> TensorStoreWindows:
+def all_of(source: Source, array: Array) -> Pixels:
+    """Return all values of a small array that is no image, such as a colour profile.
+
+    Raises:
+        DataError: if the process was forked from one that had read a zarr store.
+        UnsupportedImage: if a chunk declares too much.
+        ValueError: if it cannot be read.
+    """
+    context, owner = shared_context()
+    if owner != os.getpid():
+        raise forked_too_late(source.name)
+    grid = (-(-n // file) for n, file in zip(array.shape, array.files, strict=True))
+    for place in np.ndindex(*grid):
+        source.check(array.file(place))
+        check_declared(source, array, array.file(place))
+    return np.asarray(_opened(source, array, context).read().result(source.patience))
+
+
+def _opened(source: Source, array: Array, context: Any) -> Any:
+    """Open an array with tensorstore."""
     import tensorstore
 
     spec = {
-        "driver": "zarr" if layer.array.codecs is None else "zarr3",
-        "kvstore": source.spec(layer.array.key),
+        "driver": "zarr" if array.codecs is None else "zarr3",
+        "kvstore": source.spec(array.key),
         "fill_missing_data_reads": not source.sealed,
         # Looked at again for each read, a store costs as much as reading it.
         "recheck_cached_data": "open",
         "recheck_cached_metadata": "open",
     }
-    store = tensorstore.open(spec, read=True, context=context).result(source.patience)
-    return TensorStoreWindows(store, layer, source.patience)
+    return tensorstore.open(spec, read=True, context=context).result(source.patience)
 
 
 def _through_python(source: Source, layer: Layer) -> PythonWindows:

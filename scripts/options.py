@@ -1,0 +1,44 @@
+"""What several commands take, said once: their arguments, flags and exit codes."""
+
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from tnet.errors import UsageError
+
+NO_ROOM = 6  # of the exit codes: the disk is full, or writing is forbidden
+
+Images: TypeAlias = Annotated[
+    list[str],
+    typer.Argument(metavar="IMAGE", help="Files, folders, zarr folders, 'patterns*' or @list.txt."),
+]
+Destination: TypeAlias = Annotated[
+    Path,
+    typer.Argument(metavar="DST", help="NAME.zarr for one image, otherwise a folder of them."),
+]
+AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+MaxPixels: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Most pixels that an image may claim to have; 1e12."),
+]
+MaxMemory: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Most memory that an image's pieces may take; 4GiB."),
+]
+Mpp: TypeAlias = Annotated[
+    float | None, typer.Option(help="Size of a pixel in µm, instead of what the file says.")
+]
+Remote: TypeAlias = Annotated[
+    bool, typer.Option("--remote", help="Read addresses: http, https, s3 and gs.")
+]
+
+
+def check_mpp(mpp: float | None) -> None:
+    """Make sure that --mpp can be the size of a pixel.
+
+    Raises:
+        UsageError: if it cannot.
+    """
+    if mpp is not None and not 0 < mpp < float("inf"):
+        raise UsageError(f"--mpp must be above 0 µm, got {mpp}")
