@@ -33,7 +33,7 @@ def check_ome(path: Path, xml: str, limits: Limits = DEFAULT) -> None:
     root = ElementTree.fromstring(xml)
     planes = int(min(_MOST, sum(_planes(root))))
     limits.check_whole(str(path), f"its OME-XML lists {planes} planes", planes * _PLANE_COST)
-    for name in sorted(_other_files(root) - {path.name}):
+    for name in sorted(_other_files(root) - {path.name, path.resolve().name}):
         other = path.parent / name
         if Path(name).name != name or (other.exists() and not other.is_file()):
             raise UnsupportedImage(

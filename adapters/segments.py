@@ -116,15 +116,20 @@ class File:
         descriptor = self._descriptor
         if descriptor is None:
             raise DataError(f"{self.path} is closed; open it again to read")
-        if hasattr(os, "pread"):
-            data = os.pread(descriptor.number, count, offset)
-        else:
-            with self._lock:
-                os.lseek(descriptor.number, offset, os.SEEK_SET)
-                data = os.read(descriptor.number, count)
+        try:
+            data = self._bytes(descriptor.number, offset, count)
+        except OSError as error:
+            raise DataError(f"{self.path} cannot be read ({error.strerror or error})") from error
         if len(data) < count:
             raise DataError(f"{self.path} ends within its pixels; make or download it again")
         return data
+
+    def _bytes(self, number: int, offset: int, count: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(number, count, offset)
+        with self._lock:
+            os.lseek(number, offset, os.SEEK_SET)
+            return os.read(number, count)
 
 
 def assemble(

@@ -165,7 +165,8 @@ def _pages_of(path: Path, level: Any, nodata: float | None, limits: Limits) -> l
     grid = np.arange(len(level.pages)).reshape(shape)
     chosen = grid[tuple(slice(None) if axis in _BAND_AXES else 0 for axis in outer)].ravel()
     pages = [level.pages[int(i)] for i in chosen]
-    if any(page is None or page.parent.filehandle.name != path.name for page in pages):
+    own = path.resolve().name  # tifffile follows links
+    if any(page is None or page.parent.filehandle.name != own for page in pages):
         raise UnsupportedImage(
             f"{path} is one part of an OME-TIFF of several files; merge them into one"
         )

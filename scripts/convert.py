@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tnet.errors import TNetError, UsageError
+from tnet.scripts.options import NO_ROOM, AsJson, Destination, MaxMemory, MaxPixels, Mpp, check_mpp
 
 if TYPE_CHECKING:
     from tnet.adapters.storage.wanted import Wanted
 
 _ZARR = ".zarr"
 _FAILED = "failed"
-_CURED = "converted to a zarr pyramid the image opens faster"  # ends a note that is obeyed here
-
-NO_ROOM = 6  # of the exit codes: the disk is full, or writing is forbidden
 
 
 def convert(  # noqa: PLR0913 - Typer makes a flag of every argument
@@ -27,10 +25,7 @@ def convert(  # noqa: PLR0913 - Typer makes a flag of every argument
             metavar="SRC...", help="Files, folders, zarr folders, 'patterns*' or @list.txt."
         ),
     ],
-    destination: Annotated[
-        Path,
-        typer.Argument(metavar="DST", help="NAME.zarr for one image, otherwise a folder of them."),
-    ],
+    destination: Destination,
     codec: Annotated[
         str,
         typer.Option(
@@ -38,9 +33,7 @@ def convert(  # noqa: PLR0913 - Typer makes a flag of every argument
             help="How pixels are kept; source moves a TIFF's JPEG tiles as they are.",
         ),
     ] = "lossless",
-    mpp: Annotated[
-        float | None, typer.Option(help="Size of a pixel in µm, instead of what the file says.")
-    ] = None,
+    mpp: Mpp = None,
     associated: Annotated[
         bool,
         typer.Option(
@@ -53,15 +46,9 @@ def convert(  # noqa: PLR0913 - Typer makes a flag of every argument
     threads: Annotated[
         int | None, typer.Option(min=1, help="That read and encode; one a core.")
     ] = None,
-    max_pixels: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Most pixels that an image may claim to have; 1e12."),
-    ] = None,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Most memory that an image's pieces may take; 4GiB."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    max_pixels: MaxPixels = None,
+    max_memory: MaxMemory = None,
+    as_json: AsJson = False,
 ) -> None:
     """Convert images to OME-Zarr pyramids that are whole, or not there at all.
 
@@ -71,7 +58,6 @@ def convert(  # noqa: PLR0913 - Typer makes a flag of every argument
     from tnet.adapters.limits import limits_of
     from tnet.adapters.storage.codecs import check_name
     from tnet.adapters.storage.wanted import Wanted
-    from tnet.scripts.options import check_mpp
     from tnet.scripts.report import exit_code, print_json
 
     check_name(codec)
@@ -200,6 +186,7 @@ def _converted(source: Path, store: Path, wanted: "Wanted") -> Result:
     from tnet.adapters.storage.conversion import convert as write
     from tnet.adapters.storage.locking import BusyError
     from tnet.adapters.storage.staging import stage_of
+    from tnet.pyramid import FASTER_CONVERTED
     from tnet.scripts.amount import Amount
     from tnet.scripts.files import writing
     from tnet.scripts.report import say
@@ -207,7 +194,7 @@ def _converted(source: Path, store: Path, wanted: "Wanted") -> Result:
     start = time.monotonic()
     with open_pyramid(source, limits=wanted.limits) as pyramid:
         megapixels = pyramid.width * pyramid.height / 1e6
-        notes = tuple(note for note in pyramid.notes if not note.endswith(_CURED))
+        notes = tuple(note for note in pyramid.notes if not note.endswith(FASTER_CONVERTED))
     for note in notes:
         say(f"{source}: {note}")
     try:

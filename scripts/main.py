@@ -4,9 +4,11 @@ Only Typer is loaded here. A command's file imports what is heavy inside its fun
 ``tnet --help`` answers at once. Data goes to stdout, talk goes to stderr.
 """
 
+import errno
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +21,7 @@ from tnet.scripts.demo import demo
 from tnet.scripts.info import info
 from tnet.scripts.link import link
 from tnet.scripts.models import models
+from tnet.scripts.options import NO_ROOM
 from tnet.scripts.report import say
 from tnet.scripts.verify import verify
 
@@ -63,6 +66,19 @@ def options(
     context.ensure_object(dict)["debug"] = debug
 
 
+def _fill_streams() -> None:
+    """Put nothing in the place of streams that are closed: the next file would take it."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for good
+
+
+def _drop_output() -> None:
+    """Let go of what is still buffered, which would raise once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """Run the command line and leave with its exit code."""
     sys.exit(run())
@@ -76,6 +92,7 @@ def run() -> int:
     written (the disk is full, or it is forbidden); 130 interrupted. A command gives its own with
     ``typer.Exit``.
     """
+    _fill_streams()
     settings = {"debug": False}
     try:
         try:
@@ -86,22 +103,28 @@ def run() -> int:
         if leaving.code == INTERRUPTED:
             say("interrupted")
         return leaving.code if isinstance(leaving.code, int) else 0
-    except BrokenPipeError:
-        # The reader has left, as `head` does; what is still buffered must not raise at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader has left, as `head` does
+        _drop_output()
         return 1
-    except TNetError as error:
-        if settings["debug"]:
-            traceback.print_exc()
+    except Exception as error:
+        return _told(error, settings["debug"])
+    return 0
+
+
+def _told(error: Exception, debug: bool) -> int:
+    """Say in one sentence what went wrong; return the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, TNetError):
         say(str(error))
         return error.exit_code
-    except Exception as error:
-        if settings["debug"]:
-            traceback.print_exc()
-        way_out = "" if settings["debug"] else "; for the traceback run `tnet --debug ...` again"
-        say(f"internal error: {type(error).__name__}: {error}{way_out}")
-        return INTERNAL_ERROR
-    return 0
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        _drop_output()
+        say("what was printed cannot be written (no space left)")
+        return NO_ROOM
+    way_out = "" if debug else "; for the traceback run `tnet --debug ...` again"
+    say(f"internal error: {type(error).__name__}: {error}{way_out}")
+    return INTERNAL_ERROR
 
 
 if __name__ == "__main__":

@@ -152,10 +152,10 @@ def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[st
     """Return rows as lines with aligned columns; those in ``right`` are aligned to the right."""
     from rich.cells import cell_len
 
-    clean = [[shown(cell) for cell in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(*clean, strict=True)]
+    plain = [[shown(clean(cell)) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*plain, strict=True)]
     lines = []
-    for row in clean:
+    for row in plain:
         padded = []
         for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
             space = " " * (width - cell_len(cell))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tnet.errors import TNetError, UsageError
+from tnet.scripts.options import NO_ROOM, AsJson, MaxMemory, MaxPixels
 
 if TYPE_CHECKING:
     from tnet.adapters import Limits
     from tnet.adapters.storage.findings import Fault, Report
 
-NO_ROOM = 6  # of the exit codes: the disk is full, or writing is forbidden
 
 _MOST_FAULTS = 20  # that are printed of a store
 _SOUND = ("whole", "repaired")
@@ -29,15 +29,9 @@ def verify(
         typer.Option(metavar="SRC", help="Repair from the image, or from the folder it lies in."),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="That read; one a core.")] = None,
-    max_pixels: Annotated[
-        str | None,
-        typer.Option(metavar="N", help="Most pixels that an image may claim to have; 1e12."),
-    ] = None,
-    max_memory: Annotated[
-        str | None,
-        typer.Option(metavar="SIZE", help="Most memory that an image's pieces may take; 4GiB."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    max_pixels: MaxPixels = None,
+    max_memory: MaxMemory = None,
+    as_json: AsJson = False,
 ) -> None:
     """Find what is damaged, missing or added in zarr stores, and which pixels that hurts.
 

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from command_line import CommandLine, picture, write_png, write_zarr
 from numpy.random import default_rng
 from shared_data import shared_folder
 
-from tnet.adapters import open_pyramid
+from tnet.adapters import open_pyramid, verify
 from tnet.adapters.storage.locking import locked
 from tnet.adapters.storage.seal import read_seal
 from tnet.adapters.storage.staging import stage_of
@@ -270,3 +271,28 @@ def test_nobody_is_told_to_delete_what_another_process_writes(
     assert done.code == 5
     assert "is being written by process" in done.err
     assert done.err.count("\n") == 1
+
+
+def test_an_image_by_another_name(tnet: CommandLine, slides: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.tif").symlink_to(slides / "b.tif")
+    assert tnet("convert", tmp_path / "other.tif", tmp_path / "o.zarr").code == 0
+    assert tnet("link", tmp_path / "other.tif", tmp_path / "l.zarr").code == 0
+    with open_pyramid(tmp_path / "l.zarr") as image:
+        assert (image.width, image.height) == (260, 270)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_without_streams(slides: Path, tmp_path: Path, closed: str) -> None:
+    source, store = slides / "a.png", tmp_path / "a.zarr"
+    line = shlex.join(command("convert", source, store)) + f" {closed}"
+    assert subprocess.run(["bash", "-c", line], check=False).returncode == 0
+    assert verify(store).outcome == "whole"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+def test_when_what_is_printed_finds_no_room(slides: Path, tmp_path: Path) -> None:
+    line = shlex.join(command("convert", slides / "a.png", tmp_path / "a.zarr")) + " >/dev/full"
+    done = subprocess.run(["bash", "-c", line], check=False, capture_output=True, text=True)
+    assert done.returncode == 6
+    assert done.stderr == "tnet: what was printed cannot be written (no space left)\n"
+    assert verify(tmp_path / "a.zarr").outcome == "whole"

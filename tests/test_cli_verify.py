@@ -213,3 +213,14 @@ def test_a_slip_of_ours_is_one_store_s_failure(
     assert done.code == 4
     assert [result["outcome"] for result in results(done.out)] == ["unreadable", "whole"]
     assert "not enough memory" in done.err
+
+
+@pytest.mark.parametrize("flags", [("--max-pixels", "1000"), ("--max-memory", "10kB")])
+def test_a_limit_is_no_damage(tnet: CommandLine, tmp_path: Path, flags: tuple[str, str]) -> None:
+    source = write_png(tmp_path / "a.png", picture(300, 200))
+    assert tnet("convert", source, tmp_path / "a.zarr").code == 0
+    done = tnet("verify", tmp_path / "a.zarr", *flags, "--json")
+    assert done.code == 3
+    (result,) = json.loads(done.out)["results"]
+    assert result["outcome"] == "unreadable"
+    assert flags[0] in result["faults"][0]["what"]

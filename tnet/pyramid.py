@@ -39,6 +39,9 @@ Resampling = Literal["antialias", "official"]
 Border = Literal["background", "mirror", "zero"]
 
 
+FASTER_CONVERTED = "converted to a zarr pyramid the image opens faster"  # ends a note
+
+
 class How(TypedDict, total=False):
     """How to read; every key has a default.
 
@@ -167,7 +170,7 @@ class LevelPyramid(Described, ABC):
             last = self.levels[-1]
             note = (
                 f"the coarsest level in the file is {last.width} x {last.height} pixels: the first "
-                "look reads all of it once; converted to a zarr pyramid the image opens faster"
+                f"look reads all of it once; {FASTER_CONVERTED}"
             )
             self.notes = (*self.notes, note)
 

@@ -1,7 +1,6 @@
 """Links, written: the list of where an image's own tiles lie, checked against what readers see."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,10 +25,9 @@ from tnet.adapters.links.reading import (
 from tnet.adapters.links.references import packed
 from tnet.adapters.opening import open_pyramid
 from tnet.adapters.storage.layout import UNITS
-from tnet.adapters.storage.locking import BusyError
 from tnet.adapters.storage.replacing import check_replaceable
 from tnet.adapters.storage.seal import read_seal
-from tnet.adapters.storage.staging import publish, restore, stage_of, staged
+from tnet.adapters.storage.staging import discard, publish, restore, staged
 from tnet.adapters.tiff import TiffPyramid, is_tiff, open_tiff
 from tnet.errors import DataError, UnsupportedImage, UsageError
 from tnet.facts import Facts
@@ -264,18 +262,16 @@ def _write(destination: Path, parts: Parts, attributes: dict[str, Any], overwrit
         "settings": {"link": SCHEMA},
     }
     destination.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with staged(destination, identity, about["mtime_ns"]) as stage:
+    with staged(destination, identity, about["mtime_ns"]) as stage:
+        try:
             stage.write(REFERENCES, [content])
             stage.write_json(GROUP, {"zarr_format": 2})
             stage.write_json(ATTRIBUTES, attributes)
             stage.seal(**identity)
             publish(destination, overwrite)
-    except BusyError:
-        raise
-    except BaseException:
-        shutil.rmtree(stage_of(destination), ignore_errors=True)
-        raise
+        except BaseException:  # made anew in a second, it is not worth keeping
+            discard(stage.folder)
+            raise
 
 
 def _outcome(outcome: str, destination: Path, levels: tuple[Chunks, ...]) -> Linked:

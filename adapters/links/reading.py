@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tnet.adapters.limits import DEFAULT, Limits
+from tnet.adapters.limits import DEFAULT, Limits, OverLimit
 from tnet.adapters.links.about import AGAIN, Origin, facts_of
 from tnet.adapters.links.level import Chunks
 from tnet.adapters.links.references import unpacked
@@ -108,6 +108,8 @@ def check_link(path: Path, deep: bool, limits: Limits = DEFAULT) -> list[str]:
     """
     try:
         parts, pyramid = _checked(path, limits)
+    except OverLimit:
+        raise
     except DataError as error:
         return [str(error)]
     pyramid.close()

@@ -240,7 +240,7 @@ def _recovered(folder: Path, first: bytes) -> dict[str, Sealed] | None:
     certain = lines[1] == _boot()
     done = {}
     for line in lines[2:]:
-        with suppress(ValueError):
+        with suppress(ValueError, TypeError):
             name, size, digest = json.loads(line)
             file = Sealed(size, digest)
             there = _length(folder / name) == size

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
-from tnet.adapters.limits import Limits
+from tnet.adapters.limits import Limits, OverLimit
 from tnet.adapters.storage.findings import Fault, Stored, picture_axes
 from tnet.adapters.zarr.metadata import Array, Group, node_at
 from tnet.adapters.zarr.sources import Source, joined
@@ -51,7 +51,9 @@ def structure_of(source: Source, files: Sequence[str], limits: Limits) -> Struct
     groups: list[tuple[str, Group]] = []
     for key, mark in sorted(_marked(files).items()):
         try:
-            node = node_at(source, key, limits)
+            node = _node(source, key, limits)
+        except OverLimit:
+            raise
         except (DataError, OSError) as error:
             found.faults.append(Fault(mark, f"is no sound metadata ({error})"))
             continue
@@ -65,6 +67,14 @@ def structure_of(source: Source, files: Sequence[str], limits: Limits) -> Struct
             found.attributes = group.attributes
         found.faults += [Fault(_attributes_of(mark), what) for what in _images(found, group)]
     return found
+
+
+def _node(source: Source, key: str, limits: Limits) -> Array | Group | None:
+    """Read the metadata of an array or a group, and refuse images beyond the limits."""
+    node = node_at(source, key, limits)
+    if isinstance(node, Array) and len(node.shape) > 1:
+        limits.check_image(source.where(key), *node.shape[:-3:-1])
+    return node
 
 
 def _marked(files: Sequence[str]) -> dict[str, str]:

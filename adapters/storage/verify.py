@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from tnet.adapters.limits import DEFAULT, Limits
+from tnet.adapters.limits import DEFAULT, Limits, OverLimit
 from tnet.adapters.links.reading import check_link, is_link
 from tnet.adapters.storage.decoding import Checker, Decoded, has_checksums, places
 from tnet.adapters.storage.findings import Fault, Report, Stored
@@ -64,6 +64,8 @@ def verify(
         finally:
             pool.shutdown(cancel_futures=True)
             source.close()
+    except OverLimit as error:
+        return _unreadable(store, str(error))
     except OSError as error:
         return _unreadable(store, f"cannot be read ({error.strerror or error})")
 
@@ -227,4 +229,5 @@ def _of_link(store: Path, limits: Limits) -> Report:
 
 
 def _unreadable(store: Path, what: str) -> Report:
-    return Report(store, faults=(Fault("", f"{store} {what}"),), readable=False)
+    said = what if str(store) in what else f"{store} {what}"
+    return Report(store, faults=(Fault("", said),), readable=False)
