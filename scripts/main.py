@@ -42,7 +42,7 @@ app.command()(classify)
 app.command()(convert)
 app.command()(link)
 app.command()(verify)
-app.command()(models)
+app.add_typer(models)
 
 
 def _show_version(wanted: bool) -> None:

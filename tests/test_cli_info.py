@@ -152,7 +152,7 @@ def test_models_as_json(tnet: CommandLine, one_model: Path) -> None:
     done = tnet("models", "--json")
     assert (done.code, done.err) == (0, "")
     read = json.loads(done.out)
-    assert list(read) == ["shipped", "backbones", "recipes"]
+    assert list(read) == ["shipped", "backbones", "recipes", "own"]
     (model,) = read["shipped"]
     assert (model["name"], model["file"], model["recipe"]) == ("small", str(one_model), "default")
     assert model["classes"] == ["grass", "=1+1", "water"]

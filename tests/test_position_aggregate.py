@@ -4,12 +4,18 @@ import math
 
 import pytest
 import torch
+from fakes import fake_model, noise
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tnet.aggregate import FeatureWeighting, Mean
+from tnet.adapters.array import open_array
+from tnet.aggregate import FeatureWeighting, LevelFusion, Mean, named_aggregate
+from tnet.errors import UsageError
+from tnet.model import Classifier, TNet
+from tnet.plan import Plan, Step
 from tnet.position import Position, sinusoidal_code
+from tnet.traversal import walk
 
 
 @given(st.integers(6, 40), st.floats(0, 100), st.floats(0, 100), st.floats(0, 9))
@@ -69,9 +75,9 @@ def test_padding_changes_nothing(lengths: list[int], weighting: bool, seed: int)
             torch.testing.assert_close(weight[0], torch.full((length,), 1 / length))
 
 
-@pytest.mark.parametrize("weighting", [False, True])
-def test_an_empty_bag_is_zero_and_its_gradient_finite(weighting: bool) -> None:
-    module = FeatureWeighting(4) if weighting else Mean()
+@pytest.mark.parametrize("name", ["mean", "weighting", "aff", "iaff"])
+def test_an_empty_bag_is_zero_and_its_gradient_finite(name: str) -> None:
+    module = named_aggregate(name, 4)  # type: ignore[arg-type]
     features = torch.randn(2, 3, 4, requires_grad=True)
     there = torch.tensor([[False] * 3, [True] * 3])
     out, weights = module(features, there)
@@ -80,3 +86,109 @@ def test_an_empty_bag_is_zero_and_its_gradient_finite(weighting: bool) -> None:
     out.sum().backward()
     assert features.grad is not None
     assert features.grad.isfinite().all()
+
+
+KINDS = ("aff", "iaff")
+LEVEL = torch.tensor([[0, 1, 1, 2, 2, 2], [0, 1, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0]])
+THERE = torch.arange(6) < torch.tensor([[6], [4], [1]])
+
+
+def trained(kind: str, features: int = 8) -> LevelFusion:
+    """Return a fusion with gates that depend on what is fused."""
+    torch.manual_seed(1)
+    module = LevelFusion(features, kind).double()  # type: ignore[arg-type]
+    for parameter in module.parameters():
+        nn.init.normal_(parameter)
+    return module
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_levels_are_fused_from_coarse_to_fine(kind: str) -> None:
+    module = trained(kind)
+    features = torch.randn(3, 6, 8, dtype=torch.float64)
+    features[~THERE] = 1e6
+    fused, weights = module(features, THERE, LEVEL)
+    assert (weights[~THERE] == 0).all()
+    assert (weights[THERE] > 0).all()
+    torch.testing.assert_close(weights.sum(1), torch.ones(3, 8, dtype=torch.float64))
+    torch.testing.assert_close(fused, (weights * features * THERE[..., None]).sum(1))
+    for i, row in enumerate(features):
+        coarse = row[0]
+        for level in range(1, int(LEVEL[i].max()) + 1):
+            fine = row[THERE[i] & (LEVEL[i] == level)]
+            # A level is a map of one column: its glimpses are the pixels.
+            x, y = fine.T[None, ..., None], coarse[None, :, None, None]
+            gate = module.fusion.gate(x, y)
+            coarse = (gate * x + (1 - gate) * y).mean((0, 2, 3))
+        torch.testing.assert_close(fused[i], coarse)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_walk_of_two_looks_is_the_fusion_of_the_paper(kind: str) -> None:
+    module = trained(kind)
+    coarse, fine = torch.randn(2, 1, 8, dtype=torch.float64)
+    fused, _ = module(torch.stack([coarse, fine], 1), torch.ones(1, 2, dtype=torch.bool))
+    paper = module.fusion(fine[..., None, None], coarse[..., None, None]) / module.fusion.gain
+    torch.testing.assert_close(fused, paper.flatten(1))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_fusion_gives_each_level_half_of_what_came_before(kind: str) -> None:
+    module = LevelFusion(8, kind)  # type: ignore[arg-type]
+    _, weights = module(torch.randn(3, 6, 8), THERE, LEVEL)
+    wanted = torch.tensor([[0.25, 0.125, 0.125, 1 / 6, 1 / 6, 1 / 6], [0.5, *[1 / 6] * 3, 0, 0]])
+    torch.testing.assert_close(weights[:2], wanted[..., None].expand(2, 6, 8))
+    assert (weights[2, 0] == 1).all()
+
+
+@pytest.mark.parametrize("name", ["mean", "weighting", *KINDS])
+def test_logits_are_exact_sums_over_the_glimpses(name: str) -> None:
+    module = trained(name) if name in KINDS else named_aggregate(name, 8).double()  # type: ignore[arg-type]
+    empty = nn.Identity()
+    model = TNet(
+        *(empty, empty, None, module, Classifier(8, 4).double()),
+        plan=Plan(view=(8, 8), steps=()),
+        classes=["a", "b", "c", "d"],
+    )
+    nn.init.normal_(model.classifier.linear.bias)
+    features = torch.randn(3, 6, 8, dtype=torch.float64)
+    logits, weights, fused = model.classify(features, THERE, LEVEL)
+    assert fused.shape == (3, 8)
+    for i in range(3):
+        parts = model.contributions(features[i], weights[i])
+        assert parts.shape == (6, 4)
+        total = parts.sum(0) + model.classifier.linear.bias
+        torch.testing.assert_close(total, logits[i], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_of_a_batch_do_not_touch_each_other(kind: str) -> None:
+    module = trained(kind).train()
+    features = torch.randn(3, 6, 8, dtype=torch.float64)
+    together, _ = module(features, THERE, LEVEL)
+    for i, length in enumerate((6, 4, 1)):
+        mine = slice(i, i + 1), slice(length)
+        alone, _ = module(features[mine], THERE[mine], LEVEL[mine])
+        torch.testing.assert_close(together[i], alone[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_walk_says_what_each_look_added(kind: str) -> None:
+    steps = (Step(3, 3, 0.5, 2), Step(3, 3, 0.5, 1))
+    model = fake_model(Plan(view=(16, 16), steps=steps))
+    model.aggregate = trained(kind).float()
+    pictures = [open_array(noise(128, 128)), open_array(noise(16, 40, seed=1))]
+    for picture, found in zip(pictures, walk(model, pictures), strict=True):
+        parts = torch.tensor([glimpse.contributions for glimpse in found.glimpses])
+        total = parts.sum(0) + torch.tensor(found.bias)
+        torch.testing.assert_close(total.double(), torch.from_numpy(found.logits))
+        assert sum(glimpse.weight for glimpse in found.glimpses) == pytest.approx(1, abs=1e-5)
+        (alone,) = walk(model, [picture])
+        torch.testing.assert_close(*(torch.from_numpy(w.logits) for w in (found, alone)))
+
+
+def test_an_unknown_aggregate_is_refused() -> None:
+    with pytest.raises(UsageError, match="'mean', 'weighting', 'aff' or 'iaff', got 'max'"):
+        named_aggregate("max", 4)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="'aff' or 'iaff', got 'add'"):
+        LevelFusion(4, "add")  # type: ignore[arg-type]

@@ -48,6 +48,7 @@ def test_every_variant_taps_its_map(variant: str) -> None:
 
 SMALL: dict[str, dict[str, Any]] = {
     "default": {"backbone": "test_resnet"},
+    "imported": {"backbone": "test_resnet"},
     "official_cub": {"width": 0.25},
     "official_fmow": {"width": 0.25},
     "official_imagenet": {},
@@ -74,7 +75,7 @@ def test_what_a_model_was_built_from_is_kept(recipe: str) -> None:
     model = build(recipe, **options)
     assert model.recipe == (recipe, options)
     assert model.classes == ("x", "y", "z")
-    official = recipe != "default"
+    official = recipe.startswith("official_")
     assert model.plan == Plan.from_dict(model.plan.to_dict())
     assert (model.plan.rule, model.plan.outside) == (
         ("official", "zero") if official else ("exact", "image")

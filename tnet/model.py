@@ -87,7 +87,8 @@ class TNet(nn.Module):
         location: map, feature and grid -> logits over the cells, see :mod:`tnet.location`.
         position: feature and (y, x, scale) -> feature, see :mod:`tnet.position`; None leaves
             the feature as it is.
-        aggregate: features and a mask -> feature and weights, see :mod:`tnet.aggregate`.
+        aggregate: features, a mask and levels -> feature and weights, see
+            :mod:`tnet.aggregate`.
         classifier: feature -> logits.
         plan: the walk that this model is made for; another may be given at inference.
         classes: names, in the order of the logits.
@@ -157,20 +158,32 @@ class TNet(nn.Module):
         """Return the features that know their place, float (M, D)."""
         return feature_MD if self.position is None else self.position(feature_MD, position_M3)
 
-    def classify(self, feature_BTD: Tensor, there_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return logits (B, K), weights of the glimpses (B, T), aggregated features (B, D).
+    def classify(
+        self, feature_BTD: Tensor, there_BT: Tensor, level_BT: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return logits (B, K), weights of the glimpses, aggregated features (B, D).
+
+        The weights are (B, T, 1), or (B, T, D) if the aggregate weighs every entry of a feature
+        by itself.
 
         Args:
             feature_BTD: float (B, T, D), placed features.
             there_BT: bool (B, T), False where a shorter walk was padded.
+            level_BT: int64 (B, T), of each glimpse; see the aggregate for what None means.
         """
-        feature_BD, weight_BT = self.aggregate(feature_BTD, there_BT)
-        return self.classifier(feature_BD), weight_BT, feature_BD
+        feature_BD, weight = self.aggregate(feature_BTD, there_BT, level_BT)
+        weight_BTD = weight if weight.ndim == 3 else weight[..., None]
+        return self.classifier(feature_BD), weight_BTD, feature_BD
 
-    def contributions(self, feature_TD: Tensor, weight_T: Tensor) -> Tensor:
+    def contributions(self, feature_TD: Tensor, weight: Tensor) -> Tensor:
         """Return what each glimpse adds to each class logit, float (T, K).
 
         The classifier is linear and the aggregate a weighted sum, so that the contributions of
         all glimpses and the classifier's bias add up to the logits exactly.
+
+        Args:
+            feature_TD: float (T, D), placed features.
+            weight: of each glimpse, float (T,) or (T, 1), or of each of its entries, (T, D).
         """
-        return (weight_T[:, None] * feature_TD) @ self.classifier.linear.weight.T
+        weight_TD = weight if weight.ndim == 2 else weight[:, None]
+        return (weight_TD * feature_TD) @ self.classifier.linear.weight.T

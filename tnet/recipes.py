@@ -5,11 +5,12 @@ Options are JSON values, because a model file holds them; see :mod:`tnet.bundle`
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from torch import nn
 
-from tnet.aggregate import FeatureWeighting, Mean
+from tnet.aggregate import AggregateName, FeatureWeighting, Mean, named_aggregate
 from tnet.backbones.bagnet import BagNet77
 from tnet.backbones.efficientnet import SCALING, TappedEfficientNet
 from tnet.backbones.generic import TimmBackbone
@@ -39,7 +40,7 @@ def default(
     bands: int = 3,
     backbone: str = "resnet18",
     stride: int = 16,
-    aggregate: Literal["mean", "weighting"] = "mean",
+    aggregate: AggregateName = "mean",
     norm: Literal["batch", "group"] = "batch",
     dropout: float = 0.0,
 ) -> TNet:
@@ -55,20 +56,19 @@ def default(
         bands: bands of the images.
         backbone: a timm architecture.
         stride: of the location module's map, in pixels of the view.
-        aggregate: "mean", or learned "weighting".
+        aggregate: "mean", or learned "weighting"; "aff" and "iaff" fuse the levels, the coarsest
+            first.
         norm: "batch" leaves the backbone's norms; "group" replaces its batch norms, which lets
             it train with any batch size and see every level alike.
         dropout: before the classifier.
     """
     network = TimmBackbone(backbone, bands=bands, stride=stride, norm=norm)
     features = network.features
-    if aggregate not in ("mean", "weighting"):
-        raise UsageError(f"aggregate must be 'mean' or 'weighting', got {aggregate!r}")
     model = TNet(
         network,
         ContextLocation(network.map_channels, features, width=128),
         Position(features, max(6, features // 4)),
-        Mean() if aggregate == "mean" else FeatureWeighting(features),
+        named_aggregate(aggregate, features),
         Classifier(features, len(classes), dropout),
         plan=Plan(
             view=(224, 224),
@@ -78,6 +78,27 @@ def default(
         classes=classes,
     )
     return _scaled(model, bands)
+
+
+def imported(
+    classes: Sequence[str], bands: int = 3, backbone: str = "resnet18", stride: int = 16
+) -> TNet:
+    """What an official checkpoint becomes: its backbone and its classifier, at one look.
+
+    Against ``default``: a feature is not told its place, since the classifier has never seen one
+    that was, and the plan's grids have no glimpses, since the location module has learned nothing.
+
+    Args:
+        classes: names.
+        bands: bands of the images.
+        backbone: a timm architecture.
+        stride: of the location module's map, in pixels of the view.
+    """
+    model = default(classes, bands, backbone, stride)
+    model.position = None
+    steps = tuple(replace(step, glimpses=0) for step in model.plan.steps)
+    model.plan = replace(model.plan, steps=steps)
+    return model
 
 
 def official_fmow(
@@ -192,6 +213,7 @@ def official_imagenet(classes: Sequence[str], bands: int = 3, dropout: float = 0
 
 RECIPES: dict[str, Callable[..., TNet]] = {
     "default": default,
+    "imported": imported,
     "official_cub": official_cub,
     "official_fmow": official_fmow,
     "official_imagenet": official_imagenet,

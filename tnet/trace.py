@@ -27,6 +27,8 @@ class Trace:
         choices: what each level chose, with the logits of its parents.
         logits_BK: float (B, K).
         weight_G: float (G,), each visit's share of its image's aggregated feature.
+        weight_GD: float (G, 1), the same, or (G, D), the weights of the feature's entries, of
+            which ``weight_G`` is then the mean.
         aggregate_BD: float (B, D), the aggregated features.
         empty: for each image, whether it is nothing but background.
     """
@@ -41,6 +43,7 @@ class Trace:
     choices: list[Choice]
     logits_BK: Tensor
     weight_G: Tensor
+    weight_GD: Tensor
     aggregate_BD: Tensor
     empty: list[bool]
 
@@ -68,8 +71,11 @@ def conclude(
     feature_GD = model.place(look_GD, position_G3)
     rows, there_BT = _bags([visit.image for visit in visits], len(empty), device)
     padded_GD = torch.cat([feature_GD, feature_GD.new_zeros(1, feature_GD.shape[1])])
-    logits_BK, weight_BT, aggregate_BD = model.classify(padded_GD[rows], there_BT)
-    weight_G = weight_BT.new_zeros(len(visits)).scatter(0, rows[there_BT], weight_BT[there_BT])
+    # Padding counts to level 0, where it has no share.
+    level_BT = torch.cat([level_G, level_G.new_zeros(1)])[rows]
+    logits_BK, weight_BTD, aggregate_BD = model.classify(padded_GD[rows], there_BT, level_BT)
+    # The glimpses stand in the bags in another order than among the visits.
+    weight_GD = weight_BTD[there_BT][torch.argsort(rows[there_BT])]
     none = look_GD.new_zeros(len(empty))
     return Trace(
         visits=visits,
@@ -81,7 +87,8 @@ def conclude(
         marginal_G=torch.cat([none, *(choice.marginal for choice in choices)]),
         choices=choices,
         logits_BK=logits_BK,
-        weight_G=weight_G,
+        weight_G=weight_GD.mean(dim=1),
+        weight_GD=weight_GD,
         aggregate_BD=aggregate_BD,
         empty=empty,
     )

@@ -126,7 +126,7 @@ def walk(
     try:
         with torch.inference_mode():
             trace = traverse(model, pyramids, plan, seed=seed, micro_batch=micro_batch)
-            contributions = model.contributions(trace.feature_GD, trace.weight_G)
+            contributions = model.contributions(trace.feature_GD, trace.weight_GD)
     finally:
         for module, training in modes:
             module.training = training
