@@ -186,7 +186,7 @@ def _converted(source: Path, store: Path, wanted: "Wanted") -> Result:
     from tnet.adapters.storage.conversion import convert as write
     from tnet.adapters.storage.locking import BusyError
     from tnet.adapters.storage.staging import stage_of
-    from tnet.pyramid import FASTER_CONVERTED
+    from tnet.facts import FASTER_CONVERTED
     from tnet.scripts.amount import Amount
     from tnet.scripts.files import writing
     from tnet.scripts.report import say

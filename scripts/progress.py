@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,26 +16,24 @@ _MINUTE = 60
 _MOST_NOTES = 10
 
 
-class Progress:
-    """Counts images, and tells at once of every failure and note.
+class Live:
+    """A bar on a terminal while something runs; elsewhere a line every few seconds.
 
     Args:
-        total: how many images there are.
+        bar: makes the bar.
+        fields: of its task.
     """
 
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._done = 0
-        self._failed = 0
-        self._said: set[str] = set()
+    def __init__(self, bar: Callable[[], Any], **fields: Any) -> None:
+        self._make, self._fields = bar, fields
         self._started = self._spoke = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty():
-            self._bar = _bar()
-            self._task = self._bar.add_task("", total=self._total)
+            self._bar = self._make()
+            self._task = self._bar.add_task("", **self._fields)
             self._bar.start()
         return self
 
@@ -46,6 +45,29 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def _is_time(self) -> bool:
+        """Say whether the last line was long enough ago, and count from now on."""
+        now = time.monotonic()
+        if now - self._spoke < _QUIET_SECONDS:
+            return False
+        self._spoke = now
+        return True
+
+
+class Progress(Live):
+    """Counts images, and tells at once of every failure and note.
+
+    Args:
+        total: how many images there are.
+    """
+
+    def __init__(self, total: int) -> None:
+        super().__init__(_bar, total=total)
+        self._total = total
+        self._done = 0
+        self._failed = 0
+        self._said: set[str] = set()
 
     def show(self, paths: "list[Source]") -> None:
         """Say which images are looked at now."""
@@ -69,8 +91,7 @@ class Progress:
                 self._tell(result.image, note)
         if self._bar is not None:
             self._bar.advance(self._task)
-        elif time.monotonic() - self._spoke >= _QUIET_SECONDS and self._done < self._total:
-            self._spoke = time.monotonic()
+        elif self._done < self._total and self._is_time():
             say(self._state())
 
     def _tell(self, image: str, note: str) -> None:
@@ -81,9 +102,13 @@ class Progress:
 
     def _state(self) -> str:
         left = (time.monotonic() - self._started) / self._done * (self._total - self._done)
-        time_left = f"{left / _MINUTE:.0f} min" if left >= 2 * _MINUTE else f"{left:.0f} s"
         failed = f", {self._failed} failed" if self._failed else ""
-        return f"{self._done} of {self._total} images{failed}, about {time_left} left"
+        return f"{self._done} of {self._total} images{failed}, about {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words."""
+    return f"{seconds / _MINUTE:.0f} min" if seconds >= 2 * _MINUTE else f"{seconds:.0f} s"
 
 
 def _bar() -> Any:

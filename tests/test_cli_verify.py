@@ -193,7 +193,7 @@ def test_wrong_usage_is_code_2(
 
 
 def test_progress(tnet: CommandLine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tnet.scripts.amount._QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("tnet.scripts.progress._QUIET_SECONDS", 0.0)
     done = tnet("verify", folder / "a.zarr")
     assert done.code == 0
     assert done.err.startswith(f"tnet: {folder / 'a.zarr'}: ")

@@ -9,7 +9,9 @@ import numpy as np
 
 _MICROMETRES = {"µm": 1.0, "nm": 1e-3, "mm": 1e3, "cm": 1e4}
 
+# How notes end that a user can obey.
 BAD_SIZE = "makes no sense and is ignored; give --mpp"
+FASTER_CONVERTED = "converted to a zarr pyramid the image opens faster"
 
 
 @dataclass(frozen=True)

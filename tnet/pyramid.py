@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from tnet.errors import UnsupportedImage
-from tnet.facts import Described, Facts, Level, level_scales, per_band
+from tnet.facts import FASTER_CONVERTED, Described, Facts, Level, level_scales, per_band
 from tnet.geometry import Region
 from tnet.planes import Plane
 from tnet.reader import Reader, Request
@@ -37,9 +37,6 @@ Pixels = NDArray[Any]
 Place = tuple[int, int, int]
 Resampling = Literal["antialias", "official"]
 Border = Literal["background", "mirror", "zero"]
-
-
-FASTER_CONVERTED = "converted to a zarr pyramid the image opens faster"  # ends a note
 
 
 class How(TypedDict, total=False):

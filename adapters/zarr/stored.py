@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -39,19 +39,17 @@ class ZarrPyramid(LevelPyramid):
 
     def _fetch(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         windows = self._checked(level, x, y, width, height)
-        try:
-            pixels = windows.view(x, y, width, height)
-        except Exception as error:  # codecs of foreign data fail in many ways
-            raise self._explained(error, level, (x, y, width, height)) from error
-        self._check_still_there(level)
-        return pixels
+        return self._read(windows.view, level, (x, y, width, height))
 
     def _fetch_own(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
         windows = self._checked(level, x, y, width, height)
+        return self._read(windows.own, level, (x, y, width, height))
+
+    def _read(self, read: Callable[..., Pixels], level: int, window: Rectangle) -> Pixels:
         try:
-            pixels = windows.own(x, y, width, height)
+            pixels = read(*window)
         except Exception as error:  # codecs of foreign data fail in many ways
-            raise self._explained(error, level, (x, y, width, height)) from error
+            raise self._explained(error, level, window) from error
         self._check_still_there(level)
         return pixels
 
