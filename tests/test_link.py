@@ -160,7 +160,7 @@ PLAIN: dict[str, tuple[str, int, Writer]] = {
     "jpeg-planes": ("uint8", 3, tiff(**JPEG, planarconfig="separate")),
     "jpeg-tables": ("uint8", 3, named("i.tif", write_with_tables)),
     "jpeg2000": ("uint8", 3, tiff(tile=TILE, compression="jpeg2000")),
-    "jpeg2000-16": ("uint16", 1, tiff(tile=TILE, compression="jpeg2000", byteorder=">")),
+    "jpeg2000-16": ("uint16", 1, tiff(tile=TILE, compression="jpeg2000")),
     "jpeg-xl": ("uint8", 3, tiff(tile=TILE, compression="jpegxl")),
     "png-tiles": ("uint8", 3, tiff(tile=TILE, compression="png")),
     "webp-tiles": ("uint8", 3, tiff(tile=TILE, compression="webp")),
