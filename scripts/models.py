@@ -47,12 +47,13 @@ def list_models(
         ),
     ] = None,
     costs: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--costs",
-            help="Parameters and multiply-adds of the backbones that fit, or of TNet's own.",
+            "--costs/--no-costs",
+            help="Parameters and multiply-adds of the backbones that fit, or of TNet's own; with "
+            "--json those of TNet's own are there unless it is said not to.",
         ),
-    ] = False,
+    ] = None,
     size: Annotated[
         list[int] | None,
         typer.Option(
@@ -69,15 +70,16 @@ def list_models(
     from tnet.costs import own_backbones
     from tnet.scripts.report import print_json, shown
 
-    if size and not costs:
+    if size and not (costs or (costs is None and as_json)):
         raise UsageError("--size is the view's for --costs; give both")
     backbones, own = timm_names(), own_backbones()
     if pattern is not None:
         backbones = _fitting(pattern, backbones)
-    table = _costs(own if pattern is None else backbones, size) if costs else []
+    counted = backbones if costs and pattern is not None else [n for n in own if n in backbones]
+    table = _costs(counted, size) if costs or (costs is None and as_json) else []
     if as_json:
         page = {"shipped": _shipped(), "backbones": backbones, "recipes": _recipes(), "own": own}
-        print_json(page | {"costs": table} if costs else page)
+        print_json(page if costs is False else page | {"costs": table})
     elif costs:
         print("\n".join(_cost_lines(table)))
     elif pattern is not None:

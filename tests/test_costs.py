@@ -133,8 +133,11 @@ def test_the_command_for_people(tnet: CommandLine) -> None:
     assert lines[1].split()[2:] == ["224x224", "0.864", "G"]
 
 
-def test_ours_are_listed_and_costs_come_only_when_asked_for(tnet: CommandLine) -> None:
-    assert "costs" not in json.loads(tnet("models", "--json").out)
+def test_ours_are_listed_and_json_has_their_costs(tnet: CommandLine) -> None:
+    assert "costs" not in json.loads(tnet("models", "--json", "--no-costs").out)
+    costs = json.loads(tnet("models", "van_b[01]", "--json").out)["costs"]
+    assert [cost["name"] for cost in costs] == ["van_b0", "van_b1"]
+    assert json.loads(tnet("models", "resnet18", "--json").out)["costs"] == []
     assert json.loads(tnet("models", "van_b0", "--json").out)["own"] == own_backbones()
     page = tnet("models").out
     assert all(name in page for name in own_backbones())
