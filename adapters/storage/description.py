@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
 from tnet.adapters.extras import ICC_PROFILE, Channel
 from tnet.adapters.georeference import GRID_MAPPING, scaled, zarr_attributes
+from tnet.adapters.storage.codecs import with_checksum
 from tnet.adapters.storage.layout import Layout, fill_value, multiscales
 from tnet.adapters.storage.staging import Stage
 from tnet.pyramid import Pyramid
@@ -78,8 +78,7 @@ def _array(stage: Stage, name: str, values: NDArray[Any], attributes: dict[str, 
     """Write a small array as one chunk."""
     if not stage.holds(f"{name}/{GROUP}"):
         content = values.astype(values.dtype.newbyteorder("<")).tobytes()
-        crc = google_crc32c.value(content).to_bytes(4, "little")
-        stage.write("/".join([name, "c", *"0" * values.ndim]), [content, crc])
+        stage.write("/".join([name, "c", *"0" * values.ndim]), [with_checksum(content)])
         wide = {"configuration": {"endian": "little"}} if values.dtype.itemsize > 1 else {}
         metadata = {
             "zarr_format": 3,

@@ -171,11 +171,11 @@ def _hurt(report: Report, seal: Seal) -> list[str]:
 
 
 def _adopt(stage: Stage, store: Path, seal: Seal, hurt: Iterable[str]) -> None:
-    """Put the whole shards into the stage, but those that what is hurt has to be reached through.
+    """Put the whole shards into the stage; what is made of a hurt one is made anew with it.
 
     All other files are small and made anew: what makes them looks at no more than one of them.
     """
-    gone = {above for name in hurt for above in _chain(name, seal)}
+    gone = set(hurt)
     for name, file in seal.files.items():
         if name in gone or not _level(name, seal):
             continue
@@ -191,21 +191,6 @@ def _adopt(stage: Stage, store: Path, seal: Seal, hurt: Iterable[str]) -> None:
 def _level(name: str, seal: Seal) -> bool:
     """Say whether a file is a shard of a level."""
     return owner_of(name, seal) != name and PurePosixPath(owner_of(name, seal)).name.isdecimal()
-
-
-def _chain(name: str, seal: Seal) -> Iterator[str]:
-    """Give a shard and those of the coarser levels that are made of it: these are made first."""
-    yield name
-    if not _level(name, seal):
-        return
-    folder, _, number = owner_of(name, seal).rpartition("/")
-    row, column = map(int, name.split("/")[-2:])
-    while True:
-        number, row, column = str(int(number) + 1), row // 2, column // 2
-        above = f"{folder}/{number}/c/0/{row}/{column}".removeprefix("/")
-        if above not in seal.files:
-            return
-        yield above
 
 
 def _sealed_anew(
