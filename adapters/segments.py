@@ -4,7 +4,8 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ Window = tuple[slice, slice]
 
 CACHE_BYTES = 2**26
 
+_MOST_PLACES = 512  # at a time: systems take no more than 1024 at once
 _ENTRY_BYTES = 2**9  # of an array's place in the cache: those of one value would count for nothing
 
 
@@ -112,17 +114,43 @@ class File:
         Raises:
             DataError: if the file is closed, or ends before.
         """
+        with self._reading() as number:
+            data = self._bytes(number, offset, count)
+        if len(data) < count:
+            raise self._short()
+        return data
+
+    def read_into(self, offset: int, places: Sequence[memoryview]) -> None:
+        """Fill places in memory with what lies in the file from ``offset`` on, one after the other.
+
+        Raises:
+            DataError: if the file is closed, or ends before.
+        """
+        wanted = sum(map(len, places))
+        if not hasattr(os, "preadv") or len(places) > _MOST_PLACES:
+            data, start = self.read(offset, wanted), 0
+            for place in places:
+                place[:] = data[start : start + len(place)]
+                start += len(place)
+            return
+        with self._reading() as number:
+            found = os.preadv(number, places, offset)
+        if found < wanted:
+            raise self._short()
+
+    @contextmanager
+    def _reading(self) -> Iterator[int]:
         # Held while it is read: the number of a closed file may be that of another one by now.
         descriptor = self._descriptor
         if descriptor is None:
             raise DataError(f"{self.path} is closed; open it again to read")
         try:
-            data = self._bytes(descriptor.number, offset, count)
+            yield descriptor.number
         except OSError as error:
             raise DataError(f"{self.path} cannot be read ({error.strerror or error})") from error
-        if len(data) < count:
-            raise DataError(f"{self.path} ends within its pixels; make or download it again")
-        return data
+
+    def _short(self) -> DataError:
+        return DataError(f"{self.path} ends within its pixels; make or download it again")
 
     def _bytes(self, number: int, offset: int, count: int) -> bytes:
         if hasattr(os, "pread"):

@@ -128,9 +128,13 @@ def work(kind: str, source: Path, destination: Path) -> None:
 
 
 def _ours(codec: str, source: Path, destination: Path) -> Callable[[], Any]:
+    from tnet.adapters.opening import open_pyramid
     from tnet.adapters.storage.conversion import convert
     from tnet.adapters.storage.wanted import Wanted
+    from tnet.geometry import Region
 
+    with open_pyramid(source) as pyramid:
+        pyramid.read(Region(0, 0, _TILE, _TILE), (_TILE, _TILE))
     return lambda: convert(source, destination, Wanted(codec=codec))
 
 

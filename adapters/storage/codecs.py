@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import google_crc32c
+import crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +22,7 @@ LOSSLESS = "lossless"
 SOURCE = "source"
 
 _CRC = {"name": "crc32c"}
-_CRC_BYTES = 4
+CHECKSUM_BYTES = 4
 _JPEG = "imagecodecs_jpeg"
 _JPEG_BANDS = (1, 3)
 
@@ -238,9 +238,14 @@ def decode_jpeg(content: bytes, configuration: Mapping[str, Any]) -> Pixels:
     )
 
 
+def checksum(content: bytes | memoryview) -> bytes:
+    """Return the CRC-32C of bytes, as zarr's codec of that name stores it."""
+    return crc32c.crc32c(content).to_bytes(CHECKSUM_BYTES, "little")
+
+
 def with_checksum(content: bytes) -> bytes:
     """Return bytes with their CRC-32C behind them, as zarr's codec of that name has it."""
-    return content + google_crc32c.value(content).to_bytes(_CRC_BYTES, "little")
+    return content + checksum(content)
 
 
 def without_checksum(content: bytes) -> bytes:
@@ -249,7 +254,7 @@ def without_checksum(content: bytes) -> bytes:
     Raises:
         DataError: if it is another one.
     """
-    body, wanted = content[:-_CRC_BYTES], int.from_bytes(content[-_CRC_BYTES:], "little")
-    if len(content) < _CRC_BYTES or google_crc32c.value(body) != wanted:
+    body = content[:-CHECKSUM_BYTES]
+    if content[-CHECKSUM_BYTES:] != checksum(body):
         raise DataError("its checksum is wrong")
     return body

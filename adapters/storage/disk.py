@@ -8,7 +8,7 @@ from pathlib import Path
 _PIECES = 512  # at a time: systems take no more than 1024 at once
 
 
-def write_pieces(descriptor: int, pieces: Iterable[bytes]) -> None:
+def write_pieces(descriptor: int, pieces: Iterable[bytes | memoryview]) -> None:
     """Write pieces one after the other, however many the system takes at a time."""
     waiting = [memoryview(piece) for piece in pieces if piece]
     start = 0

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from tnet.adapters.storage.shards import read_index
 from tnet.adapters.storage.space import check_space, expected_bytes
 from tnet.adapters.storage.staging import Stage
 from tnet.adapters.storage.wanted import Wanted
-from tnet.adapters.tiff import is_tiff
+from tnet.adapters.tiff import TiffPyramid, is_tiff
 from tnet.errors import DataError, UnsupportedImage
 from tnet.facts import Level
 from tnet.geometry import Region
@@ -114,7 +115,12 @@ def _moved(
     fill = _fill(pyramid)
     if not (source.is_file() and is_tiff(source)):
         raise UnsupportedImage(f"{source} is no TIFF, so it has no JPEG tiles; leave --codec out")
-    with open_pyramid(source, reader="tiff", limits=limits) as tiff:
+    # A pyramid that was put together by another reader may show other pixels than the tiles do.
+    with (
+        nullcontext(pyramid)
+        if isinstance(pyramid, TiffPyramid)
+        else open_pyramid(source, reader="tiff", limits=limits)
+    ) as tiff:
         levels = jpeg_levels(source, 0 if tiff.nodata is None else tiff.nodata, limits)
         sizes = [(tiles.width, tiles.height) for tiles in levels]
         if sizes != [(level.width, level.height) for level in tiff.levels]:

@@ -1,9 +1,10 @@
 """JPEG tiles of a TIFF moved into shards as they are: nothing is decoded, no pixel changes."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from tnet.adapters.limits import Limits
 from tnet.adapters.segments import File
-from tnet.adapters.storage.codecs import Jpeg, decode_jpeg, with_checksum
+from tnet.adapters.storage.codecs import CHECKSUM_BYTES, Jpeg, checksum, decode_jpeg
 from tnet.adapters.storage.layout import Layout, shard_size
 from tnet.adapters.storage.staging import Stage
 from tnet.adapters.tiff import tiff_file
@@ -36,7 +37,7 @@ class Tiles:
         codec: how a tile is decoded.
         offsets: int64, where each tile begins, row by row.
         counts: int64, bytes of each tile; 0 is a tile that was left out.
-        empty: a JPEG of a tile that was left out.
+        empty: a JPEG of a tile that was left out; nothing where none was.
     """
 
     width: int
@@ -91,7 +92,7 @@ def _tiles(path: Path, pages: Sequence[Any], empty: float) -> Tiles:
         codec,
         offsets,
         counts,
-        _empty(path, codec, tile, empty),
+        b"" if counts.all() else _empty(path, codec, tile, empty),
     )
 
 
@@ -194,32 +195,67 @@ def _shard(file: File, tiles: Tiles, layout: Layout, stage: Stage, place: tuple[
     )
     top, left = place[0] * down, place[1] * across
     count = min(across, columns - left)
+    firsts = [(top + row) * columns + left for row in range(min(down, rows - top))]
     shard = stage.begin(layout.key(*place), down * across)
     try:
-        for row in range(min(down, rows - top)):
-            first = (top + row) * columns + left
-            moved = _row(file, tiles, first, count)
-            for number, tile in enumerate(moved, first):
-                if not tile.startswith(_START):
-                    raise DataError(f"{file.path} has a tile (number {number}) that is no JPEG; "
-                                    "it is damaged")  # fmt: skip
-            shard.add([(row * across + i, with_checksum(tile)) for i, tile in enumerate(moved)])
+        for row, first in enumerate(firsts):
+            lengths = _lengths(tiles, first, count)
+            _lay_out(file, tiles, first, lengths, shard.room(row * across, lengths))
         stage.finish(layout.key(*place), shard)
     finally:
         shard.close()
 
 
-def _row(file: File, tiles: Tiles, first: int, count: int) -> list[bytes]:
-    """Return neighbouring tiles of a row, read at once where they lie side by side."""
-    offsets, counts = tiles.offsets[first : first + count], tiles.counts[first : first + count]
-    stored = counts > 0
-    if not stored.any():
-        return [tiles.empty] * count
-    start, end = int(offsets[stored].min()), int((offsets + counts)[stored].max())
-    if end - start > int(counts.sum()) + _GAP * count:
-        where = zip(offsets.tolist(), counts.tolist(), strict=True)
-        return [file.read(o, c) if c else tiles.empty for o, c in where]
-    data = file.read(start, end - start)
-    ends = (offsets + counts - start).tolist()
-    places = zip((offsets - start).tolist(), ends, counts.tolist(), strict=True)
-    return [data[o:e] if c else tiles.empty for o, e, c in places]
+def _lengths(tiles: Tiles, first: int, count: int) -> list[int]:
+    """Return how long neighbouring tiles are with their checksums."""
+    counts: list[int] = tiles.counts[first : first + count].tolist()
+    return [(stored or len(tiles.empty)) + CHECKSUM_BYTES for stored in counts]
+
+
+def _lay_out(
+    file: File, tiles: Tiles, first: int, lengths: Sequence[int], room: memoryview
+) -> None:
+    """Put neighbouring tiles of a row into ``room``, each with its checksum behind it.
+
+    They are read straight to where they belong, and written from there: each further copy of
+    them would cost as much as the copying of the file.
+    """
+    ends = list(accumulate(lengths))
+    bodies = [
+        room[end - length : end - CHECKSUM_BYTES] for end, length in zip(ends, lengths, strict=True)
+    ]
+    offsets = tiles.offsets[first : first + len(lengths)].tolist()
+    stored = tiles.counts[first : first + len(lengths)].tolist()
+    for offset, run in _runs(offsets, stored, bodies):
+        file.read_into(offset, run)
+    for number, (body, end) in enumerate(zip(bodies, ends, strict=True)):
+        if not stored[number]:
+            body[:] = tiles.empty
+        if body[: len(_START)] != _START:
+            raise DataError(
+                f"{file.path} has a tile (number {first + number}) that is no JPEG; it is damaged"
+            )
+        room[end - CHECKSUM_BYTES : end] = checksum(body)
+
+
+def _runs(
+    offsets: Sequence[int], counts: Sequence[int], bodies: Sequence[memoryview]
+) -> Iterator[tuple[int, list[memoryview]]]:
+    """Give what is read at once: an offset, and where the bytes from there on belong, in turn.
+
+    Tiles that lie side by side in the file make a run, and small gaps between them are read along.
+    """
+    run: list[memoryview] = []
+    start = end = 0
+    for offset, count, body in zip(offsets, counts, bodies, strict=True):
+        if not count:
+            continue
+        if run and 0 <= offset - end <= _GAP:
+            run += [memoryview(bytearray(offset - end)), body] if offset > end else [body]
+        else:
+            if run:
+                yield start, run
+            run, start = [body], offset
+        end = offset + count
+    if run:
+        yield start, run

@@ -15,6 +15,7 @@ ABSENT = 2**64 - 1  # both numbers of a chunk that is not stored
 
 _ENTRY_BYTES = 16
 _CRC_BYTES = 4
+_BUFFER_BYTES = 2**20  # written at once: less costs more, as the ends of writes share pages
 
 
 class ShardFile:
@@ -31,6 +32,8 @@ class ShardFile:
         self._index = np.full((count, 2), ABSENT, "<u8")
         self._digest = new_digest()
         self._size = 0
+        self._buffer = memoryview(b"")
+        self._filled = 0
 
     def add(self, chunks: Sequence[tuple[int, bytes]]) -> None:
         """Write chunks, each with its place in the grid.
@@ -38,10 +41,35 @@ class ShardFile:
         Raises:
             OSError: if the system refuses.
         """
+        self._flush()
         for number, chunk in chunks:
             self._index[number] = self._size, len(chunk)
             self._size += len(chunk)
         self._write([chunk for _, chunk in chunks])
+
+    def room(self, first: int, lengths: Sequence[int]) -> memoryview:
+        """Return memory for chunks that are neighbours in the grid, side by side.
+
+        It is written later, many at a time: fill it before anything else is asked of the shard.
+
+        Args:
+            first: place of the first one in the grid.
+            lengths: bytes of each.
+
+        Raises:
+            OSError: if the system refuses.
+        """
+        size = sum(lengths)
+        if self._filled + size > len(self._buffer):
+            self._flush()
+        if size > len(self._buffer):
+            self._buffer = memoryview(bytearray(max(size, _BUFFER_BYTES)))
+        places = self._index[first : first + len(lengths)]
+        places[:, 1] = lengths
+        places[:, 0] = self._size + np.cumsum(places[:, 1]) - places[:, 1]
+        self._size += size
+        start, self._filled = self._filled, self._filled + size
+        return self._buffer[start : self._filled]
 
     def finish(self) -> Sealed:
         """Write the index and close the file; return its length and digest.
@@ -49,6 +77,7 @@ class ShardFile:
         Raises:
             OSError: if the system refuses.
         """
+        self._flush()
         index = with_checksum(self._index.tobytes())
         self._size += len(index)
         self._write([index])
@@ -59,7 +88,11 @@ class ShardFile:
         """Close the file, finished or not."""
         self._file.close()
 
-    def _write(self, pieces: Sequence[bytes]) -> None:
+    def _flush(self) -> None:
+        self._write([self._buffer[: self._filled]])
+        self._filled = 0
+
+    def _write(self, pieces: Sequence[bytes | memoryview]) -> None:
         write_pieces(self._file.fileno(), pieces)
         for piece in pieces:
             self._digest.update(piece)
