@@ -190,12 +190,11 @@ class LevelPyramid(Described, ABC):
             places: level, x and y; all of the rectangle lies inside the level.
             out: what to fill, all of one size.
         """
+        side_by_side(self._fill, places, out, self._threads)
 
-        def fill(place: Place, pixels: Pixels) -> None:
-            height, width = pixels.shape[:2]
-            pixels[...] = self._fetch(*place, width, height)
-
-        side_by_side(fill, places, out, self._threads)
+    def _fill(self, place: Place, out: Pixels) -> None:
+        height, width = out.shape[:2]
+        out[...] = self._fetch(*place, width, height)
 
     def read(self, region: Region, size: tuple[int, int], **how: Unpack[How]) -> Pixels:
         """Return ``region`` resampled to ``size``; see ``How`` for the options.
