@@ -190,7 +190,12 @@ class LevelPyramid(Described, ABC):
             places: level, x and y; all of the rectangle lies inside the level.
             out: what to fill, all of one size.
         """
-        side_by_side(self._fill, places, out, self._threads)
+        self._fill_all(places, out, self._threads)
+
+    def _fill_all(
+        self, places: Sequence[Place], out: Sequence[Pixels], threads: int | None
+    ) -> None:
+        side_by_side(self._fill, places, out, threads)
 
     def _fill(self, place: Place, out: Pixels) -> None:
         height, width = out.shape[:2]

@@ -42,7 +42,7 @@ def side_by_side(
                 left.clear()
                 raise
 
-    if len(items) < 2:
+    if len(items) < 2 or threads == 1:
         work()
         return
     # A task a thread: one for each item would take as long as a small item itself.

@@ -24,6 +24,10 @@ from tnet.pyramid import Facts, LevelPyramid, Place
 
 Pixels = NDArray[Any]
 
+# That decode at once: two threads on one core take more of its time and end hardly sooner, and
+# more than eight wait for the interpreter. Processors mostly count each core twice.
+_CORES = max(1, min(8, (os.cpu_count() or 1) // 2))
+
 
 class ZarrPyramid(LevelPyramid):
     """The arrays of a zarr store as levels."""
@@ -65,24 +69,35 @@ class ZarrPyramid(LevelPyramid):
             raise self._explained(error, level, window) from error
 
     def _fetch_many(self, places: Sequence[Place], out: Sequence[Pixels]) -> None:
-        begun: deque[tuple[Waiting, Place, Pixels]] = deque()
+        in_one_chunk: list[tuple[Place, Pixels]] = []
+        in_several: list[tuple[TensorStoreWindows, Place, Pixels]] = []
         others: list[tuple[Place, Pixels]] = []
         for place, pixels in zip(places, out, strict=True):
             level, x, y = place
             windows = self._checked(level, x, y, pixels.shape[1], pixels.shape[0])
             if windows.holds(x, y, pixels):
                 self._fill(place, pixels)
-            elif not isinstance(windows, TensorStoreWindows) or windows.is_one_chunk(x, y, pixels):
+            elif not isinstance(windows, TensorStoreWindows):
                 others.append((place, pixels))
+            elif windows.is_one_chunk(x, y, pixels):
+                in_one_chunk.append((place, pixels))
             else:
-                if len(begun) == IN_FLIGHT:
-                    self._finish(*begun.popleft())
-                begun.append((windows.start(x, y, pixels), place, pixels))
-        super()._fetch_many([place for place, _ in others], [pixels for _, pixels in others])
-        while begun:
-            self._finish(*begun.popleft())
+                in_several.append((windows, place, pixels))
+        self._fetch_begun(in_several)
+        for listed, threads in ((in_one_chunk, _CORES), (others, self._threads)):
+            self._fill_all([place for place, _ in listed], [o for _, o in listed], threads)
         for level in {level for level, _, _ in places}:
             self._check_still_there(level)
+
+    def _fetch_begun(self, several: Sequence[tuple[TensorStoreWindows, Place, Pixels]]) -> None:
+        """Fill windows through tensorstore, as many at once as may be."""
+        begun: deque[tuple[Waiting, Place, Pixels]] = deque()
+        for windows, place, pixels in several:
+            if len(begun) == IN_FLIGHT:
+                self._finish(*begun.popleft())
+            begun.append((windows.start(*place[1:], pixels), place, pixels))
+        while begun:
+            self._finish(*begun.popleft())
 
     def _finish(self, waiting: Waiting, place: Place, pixels: Pixels) -> None:
         """Wait for what was begun."""
