@@ -32,12 +32,12 @@ def _same_seed_for_every_test() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_compiler_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep what torch.compile builds out of the machine's cache.
+    """Keep torch.compile away from the machine's cache.
 
     A file that an interrupted run left there half-written would fail a test.
     """
-    folder = tmp_path_factory.mktemp("inductor")
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    # torch names the machine's as soon as it is imported.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path_factory.mktemp("inductor"))
 
 
 @pytest.fixture

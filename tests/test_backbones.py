@@ -75,6 +75,12 @@ def test_a_stride_that_no_map_has() -> None:
         TimmBackbone("resnet18", stride=1)
 
 
+@pytest.mark.parametrize("name", ["vgg11", "aff_resnet32_cifar", "bagnet77"])
+def test_no_stochastic_depth(name: str) -> None:
+    with torch.device("meta"), pytest.raises(UsageError, match=f"'{name}' has no stochastic depth"):
+        TimmBackbone(name, drop_path=0.1)
+
+
 def test_the_names_are_those_that_can_be_built() -> None:
     names = timm_names()
     assert {"resnet18", "convnext_atto"} <= set(names)

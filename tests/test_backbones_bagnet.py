@@ -108,7 +108,7 @@ def test_the_recipes_form_computes_the_same(network: BagNet77) -> None:
         last, maps = network.eval().forward_intermediates(view)
         feature_map, feature = recipe.backbone(view)
         assert torch.equal(feature_map, maps[2])
-        pooled = network.forward_head(last, pre_logits=True)  # type: ignore[arg-type]
+        pooled = network.forward_head(last, pre_logits=True)
         torch.testing.assert_close(feature, pooled, rtol=0, atol=1e-6)
 
 
@@ -144,8 +144,13 @@ def test_one_graph_for_the_compiler(network: BagNet77) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
-def test_a_network_compiled(training: bool, network: BagNet77) -> None:
-    compiles(network.train(training), torch.randn(1, 3, 64, 64))
+def test_a_stage_compiled(training: bool, network: BagNet77) -> None:
+    compiles(network.stages[0].train(training), torch.randn(1, 64, 20, 20))
+
+
+@pytest.mark.slow
+def test_a_network_compiled(network: BagNet77) -> None:
+    compiles(network.eval(), torch.randn(1, 3, 64, 64))
 
 
 def test_export_with_any_batch(network: BagNet77) -> None:

@@ -157,6 +157,34 @@ def test_a_single_view_trains_every_weight(name: str) -> None:
     assert all(slope is not None and slope.abs().max() > 0 for slope in slopes)
 
 
+@pytest.mark.parametrize("name", SMALL)
+def test_a_single_view_of_32_pixels_trains(name: str) -> None:
+    """The last map is one pixel, of which a batch norm can learn nothing."""
+    model = timm.create_model(name, num_classes=3)
+    trains_every_weight(model, torch.randn(1, 3, 32, 32))
+    norms: list[Any] = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert (norms[0].running_mean != 0).all()
+    assert (norms[-1].running_mean == 0).all()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_gated_network_is_the_plain_one_and_gates(name: str) -> None:
+    torch.manual_seed(0)
+    gated = timm.create_model(name, num_classes=3).eval()
+    plain = timm.create_model(name.removeprefix("das_"), num_classes=3).eval()
+    plain.load_state_dict({key: gated.state_dict()[key] for key in plain.state_dict()})
+    twins = zip(
+        *([m for m in net.modules() if isinstance(m, nn.BatchNorm2d)] for net in (gated, plain)),
+        strict=True,
+    )
+    assert all((a.eps, a.momentum) == (b.eps, b.momentum) for a, b in twins)
+    for gate in gates(gated):
+        nn.init.zeros_(gate.layer_norm.weight)
+        nn.init.constant_(gate.layer_norm.bias, 100.0)
+    view = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(gated(view), plain(view))
+
+
 def test_group_norms_train_on_maps_of_one_pixel() -> None:
     torch.manual_seed(0)
     backbone = TimmBackbone("das_resnet18", norm="group").train()

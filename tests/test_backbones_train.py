@@ -22,7 +22,7 @@ def digits() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["van_b0", "aff_resnet18_port", "rfaconv_resnet18", "das_resnet18"]
+    "name", ["van_b0", "aff_resnet18_port", "rfaconv_resnet18", "das_resnet18", "bagnet77"]
 )
 def test_a_family_learns(name: str, digits: tuple[torch.Tensor, torch.Tensor]) -> None:
     views, labels = digits
