@@ -170,8 +170,8 @@ def test_a_single_view_of_32_pixels_trains(name: str) -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_a_gated_network_is_the_plain_one_and_gates(name: str) -> None:
     torch.manual_seed(0)
-    gated = timm.create_model(name, num_classes=3).eval()
-    plain = timm.create_model(name.removeprefix("das_"), num_classes=3).eval()
+    gated = timm.create_model(name, num_classes=3).double().eval()
+    plain = timm.create_model(name.removeprefix("das_"), num_classes=3).double().eval()
     plain.load_state_dict({key: gated.state_dict()[key] for key in plain.state_dict()})
     twins = zip(
         *([m for m in net.modules() if isinstance(m, nn.BatchNorm2d)] for net in (gated, plain)),
@@ -181,7 +181,7 @@ def test_a_gated_network_is_the_plain_one_and_gates(name: str) -> None:
     for gate in gates(gated):
         nn.init.zeros_(gate.layer_norm.weight)
         nn.init.constant_(gate.layer_norm.bias, 100.0)
-    view = torch.randn(1, 3, 64, 64)
+    view = torch.randn(1, 3, 64, 64, dtype=torch.float64)
     torch.testing.assert_close(gated(view), plain(view))
 
 

@@ -38,7 +38,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import conv_flop_count, flop_registry, register_flop_formula
 from torchvision.ops import DeformConv2d, deform_conv2d
 
-from tnet.backbones.features import default_cfg, with_norms_for_one_value
+from tnet.backbones.features import ChannelsLast, default_cfg, with_norms_for_one_value
 from tnet.errors import UsageError
 
 _TAPS = 9  # of a 3x3 kernel
@@ -227,8 +227,14 @@ _register_flops()
 
 
 def _gated(base: str, stages: int | Sequence[str], alpha: float = 0.2, **options: Any) -> nn.Module:
-    network = with_norms_for_one_value(timm.create_model(base, **options))
+    network: Any = with_norms_for_one_value(timm.create_model(base, **options))
+    first = network.get_submodule(network.pretrained_cfg["first_conv"])
+    first.register_forward_pre_hook(_laid_out)
     return add_das(network, stages, alpha)
+
+
+def _laid_out(_conv: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    return ChannelsLast()(inputs[0])
 
 
 def _das(
