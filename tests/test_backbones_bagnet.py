@@ -29,12 +29,13 @@ def network() -> BagNet77:
     return BagNet77(num_classes=5)
 
 
-def test_it_costs_what_was_published() -> None:
-    """20.55 M parameters, 18.42 G MACs at 224 pixels; the released code at 77: 3.616 G FLOPs."""
+def test_it_costs_what_the_released_code_does() -> None:
+    """TensorFlow's profiler counts 36.92 and 3.616 G FLOPs there, biases included."""
     assert "bagnet77" in timm_names()
     counted = cost("bagnet77", [(224, 224), (77, 77)])
     assert counted.parameters == 20_546_664
-    assert [round(macs / 1e9, 2) for macs in counted.macs.values()] == [18.42, 1.80]
+    for macs, profiled in zip(counted.macs.values(), (36.92e9, 3.616e9), strict=True):
+        assert 2 * macs == pytest.approx(profiled, rel=0.003)
 
 
 def test_maps_and_head() -> None:
