@@ -233,8 +233,8 @@ def _gated(base: str, stages: int | Sequence[str], alpha: float = 0.2, **options
     return add_das(network, stages, alpha)
 
 
-def _laid_out(_conv: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-    return ChannelsLast()(inputs[0])
+def _laid_out(conv: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    return ChannelsLast().train(conv.training)(inputs[0])
 
 
 def _das(

@@ -165,14 +165,15 @@ def with_norms_for_one_value(model: nn.Module) -> nn.Module:
 
 
 class ChannelsLast(nn.Module):
-    """Lets all that follows compute with a pixel's channels side by side in memory.
+    """Lets all that follows infer with a pixel's channels side by side in memory.
 
-    Norms and poolings on a CPU are quicker so, and convolutions in bfloat16 on a GPU.
+    Norms and poolings on a CPU are quicker so, but not their backward pass: while training the
+    map lies as it came.
     """
 
     def forward(self, x_MCHW: Tensor) -> Tensor:
-        """Return the same map (M, C, H, W), laid out otherwise."""
-        return x_MCHW.contiguous(memory_format=torch.channels_last)
+        """Return the same map (M, C, H, W), at inference laid out otherwise."""
+        return x_MCHW if self.training else x_MCHW.contiguous(memory_format=torch.channels_last)
 
 
 def default_cfg(first_conv: str, **changes: Any) -> dict[str, Any]:
