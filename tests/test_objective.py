@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tnet.errors import UsageError
-from tnet.objective import Evidence, Rule, contrastive, hits, l2_penalty, loss
+from tnet.objective import Evidence, Rule, loss
+from tnet.penalties import contrastive, l2_penalty
+from tnet.rewards import hits
 
 HALF = torch.tensor(0.5)
 

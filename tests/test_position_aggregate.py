@@ -188,7 +188,7 @@ def test_a_walk_says_what_each_look_added(kind: str) -> None:
 
 
 def test_an_unknown_aggregate_is_refused() -> None:
-    with pytest.raises(UsageError, match="'mean', 'weighting', 'aff' or 'iaff', got 'max'"):
+    with pytest.raises(UsageError, match="'mean', 'weighting', 'attention', 'aff' or 'iaff', got 'max'"):
         named_aggregate("max", 4)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="'aff' or 'iaff', got 'add'"):
         LevelFusion(4, "add")  # type: ignore[arg-type]

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from tnet.adapters.array import open_array
+from tnet.evidence import evidence, mean_entropy
 from tnet.model import TNet
 from tnet.objective import Rule, loss
 from tnet.plan import Plan, Step
 from tnet.recipes import build
-from tnet.task import Sample, Settings, Training, evidence, mean_entropy
+from tnet.task import Sample, Settings, Training
 from tnet.traversal import traverse
 
 PLAN = Plan(view=(32, 32), steps=(Step(3, 3, 0.5, 2), Step(2, 2, 0.5, 1)))
