@@ -22,8 +22,9 @@ class Trace:
         image_G, level_G: int64 (G,), of each visit.
         look_GD: float (G, D), pooled features before the position module.
         feature_GD: float (G, D), placed features.
-        log_prob_G: float (G,), of each draw given those before it; 0 for first looks.
-        marginal_G: float (G,), log(p + 1e-10) of each chosen cell; 0 for first looks.
+        log_prob_G: float (G,), of each draw given those before it; 0 where nothing was drawn:
+            first looks, and all tiles of a plan that looks at every tile.
+        marginal_G: float (G,), log(p + 1e-10) of each chosen cell; 0 where nothing was drawn.
         choices: what each level chose, with the logits of its parents.
         logits_BK: float (B, K).
         weight_G: float (G,), each visit's share of its image's aggregated feature.
@@ -76,7 +77,8 @@ def conclude(
     logits_BK, weight_BTD, aggregate_BD = model.classify(padded_GD[rows], there_BT, level_BT)
     # The glimpses stand in the bags in another order than among the visits.
     weight_GD = weight_BTD[there_BT][torch.argsort(rows[there_BT])]
-    none = look_GD.new_zeros(len(empty))
+    # What was drawn stands behind what was not.
+    none = look_GD.new_zeros(len(visits) - sum(len(choice.visits) for choice in choices))
     return Trace(
         visits=visits,
         image_G=image_G,
