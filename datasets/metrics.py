@@ -70,9 +70,10 @@ class Outcomes:
     def right(self) -> NDArray[np.float64]:
         """Whether each image's class is right; of several labels, the share that is. (N,)."""
         if self.multilabel:
-            right = (self.decisions == self.target_NK).mean(axis=1)
+            right = (self.decisions == self.target_NK).sum(axis=1) / len(self.classes)
             return np.where(self.answered_N, right, 0.0)
-        return (self.decisions & self.target_NK).any(axis=1).astype(np.float64)
+        hits: NDArray[np.float64] = (self.decisions & self.target_NK).sum(axis=1, dtype=np.float64)
+        return hits
 
     @property
     def log_losses(self) -> NDArray[np.float64]:
@@ -89,7 +90,8 @@ class Outcomes:
         With several labels an image the mean over the labels. (N,).
         """
         squared = (self.probability_NK - self.target_NK) ** 2
-        return squared.mean(axis=1) if self.multilabel else squared.sum(axis=1)
+        total: NDArray[np.float64] = squared.sum(axis=1)
+        return total / len(self.classes) if self.multilabel else total
 
     @property
     def claims(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -168,7 +170,7 @@ def reliability(outcomes: Outcomes, bins: int = BINS) -> list[dict[str, float | 
 def notes(outcomes: Outcomes) -> list[str]:
     """Return what a reader of the figures must know: missing classes, images without answers."""
     told = []
-    held = outcomes.target_NK.any(axis=0)
+    held = outcomes.target_NK.sum(axis=0) > 0
     missing = [name for name, there in zip(outcomes.classes, held, strict=True) if not there]
     if len(outcomes) and missing:
         listed = ", ".join(missing[:5]) + (" and more" if len(missing) > 5 else "")
@@ -192,7 +194,7 @@ def _of_classes(outcomes: Outcomes) -> dict[str, Any]:
     target = torch.from_numpy(outcomes.target_NK.argmax(axis=1))
     likeliest = torch.from_numpy(outcomes.decisions.argmax(axis=1))
     said = torch.where(torch.from_numpy(outcomes.answered_N), likeliest, classes)
-    held = outcomes.target_NK.any(axis=0)
+    held = outcomes.target_NK.sum(axis=0) > 0
 
     def each(function: Callable[..., Tensor]) -> list[float | None]:
         if not held.any():
@@ -214,8 +216,8 @@ def _of_labels(outcomes: Outcomes) -> dict[str, Any]:
     labels = len(outcomes.classes)
     target = torch.from_numpy(outcomes.target_NK).long()
     said = torch.from_numpy(outcomes.decisions).long()
-    positives = outcomes.target_NK.any(axis=0)
-    negatives = (~outcomes.target_NK).any(axis=0)
+    positives = outcomes.target_NK.sum(axis=0) > 0
+    negatives = outcomes.target_NK.sum(axis=0) < len(outcomes)
 
     def each(function: Callable[..., Tensor], there: NDArray[np.bool_]) -> list[float | None]:
         if not there.any():
@@ -275,9 +277,7 @@ def _calibration_error(outcomes: Outcomes) -> float | None:
     return float(error)
 
 
-def _per_class(
-    outcomes: Outcomes, named: dict[str, list[float | None]]
-) -> list[dict[str, str | int | float | None]]:
+def _per_class(outcomes: Outcomes, named: dict[str, list[float | None]]) -> list[dict[str, Any]]:
     counts = outcomes.target_NK.sum(axis=0)
     return [
         {"class": name, "n": int(counts[index])}

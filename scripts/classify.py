@@ -103,7 +103,7 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
     limits = limits_of(max_pixels, max_memory)
     wished = wishes(mpp=mpp, bands=bands, value_range=value_range, limits=limits, remote=remote)
     paths = find_images(images)
-    loaded = _load(model, device)
+    loaded = load_model(model, device)
     plan = changed_plan(
         loaded.plan, glimpses=glimpses, until=until, background=background, snap=snap
     )
@@ -122,7 +122,13 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
     _finish(results, str(model), as_json=as_json)
 
 
-def _load(model: str | None, device: str) -> "TNet":
+def load_model(model: str | None, device: str) -> "TNet":
+    """Return the model of a name or a file, on the device that a flag asks for.
+
+    Raises:
+        UsageError: if none is named, or there is no such device.
+        ModelFileError: if it cannot be loaded.
+    """
     import torch
 
     from tnet.bundle import load, shipped

@@ -1,0 +1,128 @@
+"""Which images a model is evaluated on, and whether it has seen them before."""
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tnet.errors import UsageError
+from tnet.scripts.report import percent
+
+if TYPE_CHECKING:
+    from tnet.datasets.manifest import Entry, Manifest
+    from tnet.model import TNet
+
+_MODEL = "model.safetensors"
+_SPLITS = "splits.csv"
+ALL = "all"
+
+
+def model_file(named: str) -> str:
+    """Return the model that a name means: the best one of a training's folder, or itself.
+
+    Raises:
+        UsageError: if a folder holds no model.
+    """
+    folder = Path(named)
+    if not folder.is_dir():
+        return named
+    if not (folder / _MODEL).is_file():
+        raise UsageError(
+            f"the folder {folder} holds no {_MODEL}; name a folder that `tnet train` wrote to, "
+            "once its first epoch is over, or a model file"
+        )
+    return str(folder / _MODEL)
+
+
+def trained_on(named: str) -> dict[Path, str]:
+    """Return which images a training used and for what; nothing where nobody wrote it down."""
+    table = Path(named) / _SPLITS
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = [(row.get("image"), row.get("split")) for row in csv.DictReader(file)]
+    except (OSError, ValueError, csv.Error):
+        return {}
+    return {Path(image).resolve(): split for image, split in rows if image and split}
+
+
+def read_table(path: Path, model: "TNet", separator: str | None) -> "Manifest":
+    """Read the labelled images; their labels must be among the model's classes.
+
+    Args:
+        path: of the table.
+        model: is evaluated.
+        separator: between the labels of an image; None takes the one of the training.
+
+    Raises:
+        TNetError: if the table cannot be read or does not fit the model.
+    """
+    from tnet.datasets.manifest import read_manifest
+
+    if model.multilabel:
+        separator = separator or model.training_record.get("separator")
+        if not separator:
+            raise UsageError(
+                "the model gives several labels an image; say what stands between them in "
+                f"{path} with --separator"
+            )
+    elif separator is not None:
+        raise UsageError("the model gives one label an image; leave --separator out")
+    return read_manifest(path, separator=separator, classes=model.classes, images=False)
+
+
+def chosen_rows(
+    table: "Manifest", split: str, known: dict[Path, str]
+) -> "tuple[tuple[Entry, ...], str, list[str]]":
+    """Return the rows of a split, the split that they are of, and what is to be said of it.
+
+    Args:
+        table: the labelled images.
+        split: "train", "val", "test" or "all". A table without splits has those of the
+            training, if it was made from the same images; otherwise all rows are meant.
+        known: image -> split, of the training.
+
+    Raises:
+        UsageError: if the table has splits but no row of this one.
+    """
+    notes: list[str] = []
+    rows = table.entries
+    own = any(entry.split is not None for entry in rows)
+    if split != ALL:
+        theirs = {entry.row: entry.split or known.get(entry.image.resolve()) for entry in rows}
+        if own or split in theirs.values():
+            rows = tuple(entry for entry in rows if theirs[entry.row] == split)
+            if not own:
+                notes.append(f"{table.path} has no column split; the training wrote it down")
+        else:
+            notes.append(f"{table.path} has no column split; all its rows are evaluated")
+            split = ALL
+    if not rows:
+        raise UsageError(
+            f"{table.path} has no rows of the split {split}, only {_counted(table.entries)}; "
+            "name one of them with --split, or all"
+        )
+    return rows, split, notes + _about_seen(rows, split, known)
+
+
+def _counted(rows: "Sequence[Entry]") -> str:
+    counts = Counter(entry.split for entry in rows)
+    return ", ".join(f"{count} of {split}" for split, count in counts.items())
+
+
+def _about_seen(rows: "Sequence[Entry]", split: str, known: dict[Path, str]) -> list[str]:
+    """Say how many of the images the model learned from, unless that is what was asked for."""
+    seen = sum(known.get(entry.image.resolve()) == "train" for entry in rows)
+    chosen = sum(known.get(entry.image.resolve()) == "val" for entry in rows)
+    notes = []
+    if seen and split != "train":
+        notes.append(
+            f"the model was trained on {seen} of these {len(rows)} images "
+            f"({percent(seen / len(rows))} %); new images will do worse than the figures say"
+        )
+    if chosen and split != "val":
+        notes.append(
+            f"{chosen} of these {len(rows)} images helped to choose the best epoch; the figures "
+            "flatter a little"
+        )
+    return notes
