@@ -150,11 +150,22 @@ class Keys:
     head_lr: float = _weight(1e-3, "learning rate of everything else")
     weight_decay: float = _weight(0.02, "of the optimizer")
     schedule: str = _text("cosine", "of the learning rates", "cosine", "step", "constant")
-    warmup: float = _share(0.1, "share of the training in which the learning rates rise")
+    warmup: float = _key(
+        0.1, "number", "share of the training in which the learning rates rise", low=0, high=0.9
+    )
     clip: float = _weight(1.0, "largest norm of the gradient; 0 cuts nothing")
     freeze: str = _text("auto", "what does not learn", "auto", "none", "backbone", "norms")
     ema: float = _key(
         0.99, "number", "decay of the averaged weights; 0 averages none", low=0, high=0.99999
+    )
+    monitor: str = _text(
+        "auto",
+        "what says which epoch is best; auto is balanced_accuracy, auroc with several labels",
+        "auto",
+        "loss",
+        "accuracy",
+        "balanced_accuracy",
+        "auroc",
     )
     patience: int | None = _count(None, "epochs without progress before the training ends early")
 
@@ -173,13 +184,15 @@ class Keys:
     normalise: bool = _key(False, "truth", "divide advantages by their deviation")
     entropy: float = _weight(0.0, "weight of the bonus on the entropy of the choices")
     temperature: float = _key(
-        1.0, "number", "of the choices when training begins", low=0.01, high=100
+        1.0, "number", "of the choices when training begins; falls to 1", low=1, high=100
     )
     distill: float = _weight(0.0, "weight of teaching the location module the glimpses' weights")
     anneal: tuple[int, ...] | None = _key(
         None, "wholes", "glimpses to begin with; they fall to the plan's own", low=1
     )
-    anneal_share: float = _share(0.5, "share of the training in which they fall")
+    anneal_share: float = _key(
+        0.7, "number", "share of the training in which they fall", low=0.01, high=1
+    )
     contrastive: float = _weight(0.0, "weight of the contrastive term")
     margin: float = _key(0.4, "number", "cosine that it leaves alone", low=-1, high=1)
     label_smoothing: float = _key(0.0, "number", "of the cross-entropies", low=0, high=0.9)

@@ -119,6 +119,14 @@ class Run:
         with writing(self.log), self.log.open("a", encoding="utf-8", errors="replace") as file:
             file.write(sentence + "\n")
 
+    def finish(self, page: Mapping[str, Any]) -> None:
+        """Write what came of the training, which marks it as finished.
+
+        Raises:
+            OutputError: if it cannot be written.
+        """
+        write_file(self.summary, json.dumps(page, indent=1) + "\n")
+
     def results(self) -> dict[str, Any]:
         """Return what was written at the end.
 
