@@ -86,6 +86,14 @@ class Memory:
             self._file.close()
             self._file = None
 
+    def __enter__(self) -> "Memory":
+        """Return the memory itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Close its file."""
+        self.close()
+
     def keys(
         self,
         model: TNet,

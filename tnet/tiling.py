@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tnet.aggregate import LevelFusion
 from tnet.background import foreground
 from tnet.descent import Visit, centre_of, root
 from tnet.errors import UsageError
@@ -51,9 +52,14 @@ def over_tiles(
         memory: of looks.
 
     Raises:
-        UsageError: if an image has too many tiles.
+        UsageError: if an image has too many tiles, or the model cannot do with one level.
         DataError: if the plan is in µm per px and an image does not know its scale.
     """
+    if isinstance(model.aggregate, LevelFusion):
+        raise UsageError(
+            "tiles are all of one level and the model's aggregate fuses levels; take 'attention', "
+            "'weighting' or 'mean'"
+        )
     visits: list[Visit] = []
     empty: list[bool] = []
     for image, pyramid in enumerate(pyramids):
