@@ -147,8 +147,9 @@ def _curve(job: "Job", plan: "Plan", seen: "list[Seen]") -> list[dict[str, Any]]
     for factor in FACTORS:
         other = scaled(plan, factor)
         if other not in walks:
-            steps = ",".join(str(step.glimpses) for step in other.steps) or "no"
-            say(f"for the curve, once more with {steps} glimpses")
+            steps = ",".join(str(step.glimpses) for step in other.steps)
+            what = f"with {steps} glimpses a step" if steps else "with the first look alone"
+            say(f"for the curve, once more {what}")
             walks[other] = factor, _walked(job, other, rows, again=True)
     ordered = sorted(walks.items(), key=lambda item: item[1][0])
     classes, several = job.model.classes, job.model.multilabel

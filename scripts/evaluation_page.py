@@ -113,7 +113,9 @@ def _figures(report: dict[str, Any]) -> Html:
         about = about.replace("whole ", "")
     return section(
         "Figures",
-        tag("div", table(["", "value", "95 % interval", ""], rows), class_="scroll"),
+        tag(
+            "div", table(["", "value", "95 % interval", ""], rows, class_="about"), class_="scroll"
+        ),
         tag("p", about, class_="sub"),
         tag("h2", "Classes"),
         tag("div", _classes(report), class_="scroll"),

@@ -10,7 +10,7 @@ from typing import Any
 from tnet.scripts.markup import Html, joined, tag
 
 _WIDTH, _HEIGHT = 620, 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 20, 60
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 24, 24, 64
 _COUNTS = 70  # height of the bars that count
 _TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
@@ -25,7 +25,7 @@ def curve_figure(points: Sequence[Mapping[str, Any]], majority: float | None) ->
     known = [point for point in points if point["accuracy"] is not None]
     passes = [point["glimpses"] for point in known]
     # Twice as many glimpses are as far to the right everywhere.
-    ends = math.log2(min(passes)) - 0.3, math.log2(max(passes)) + 0.3
+    ends = math.log2(min(passes)) - 0.6, math.log2(max(passes)) + 0.3
 
     def x(glimpses: float) -> float:
         share = (math.log2(glimpses) - ends[0]) / (ends[1] - ends[0])
@@ -59,7 +59,14 @@ def _mark(point: Mapping[str, Any], x: float, y: Callable[[float], float]) -> Ht
         tag("title", f"{steps}: {point['accuracy']:.3f}"),
         whisker,
         tag("circle", cx=x, cy=height, r=6, class_="point" if point["factor"] != 1 else "own"),
-        tag("text", f"{point['accuracy']:.2f}", x=x + 10, y=height - 9, class_="value"),
+        tag(
+            "text",
+            f"{point['accuracy']:.2f}",
+            x=x - 9,
+            y=height - 10,
+            text_anchor="end",
+            class_="value",
+        ),
     )
 
 

@@ -48,7 +48,7 @@ def section(title: str, *parts: "str | None") -> Html:
     return tag("section", tag("h2", title), *parts)
 
 
-def table(head: list[str], rows: "list[list[str]]", class_: str = "figures") -> Html:
+def table(head: list[str], rows: "list[list[str]]", class_: str | None = None) -> Html:
     """Return a table; the first cell of each row is its heading."""
     return tag(
         "table",

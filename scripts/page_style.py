@@ -23,6 +23,8 @@ p { max-width: 46em; margin: 8px 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 5px 16px 5px 0; text-align: right; border-bottom: 1px solid var(--rule); }
 th { font-weight: 600; } th[scope=row], thead th:first-child { text-align: left; }
+td:not(:last-child) { white-space: nowrap; }
+.about td:last-child { text-align: left; color: var(--faint); }
 tbody th { font-weight: 400; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 .confusion td { min-width: 58px; padding: 9px 10px; text-align: center; border: 2px solid #fff; }
@@ -37,8 +39,8 @@ figure { margin: 16px 0; break-inside: avoid; }
 figure img { max-width: 100%; height: auto; border: 1px solid var(--rule); }
 figcaption { font-size: 16px; overflow-wrap: anywhere; } figcaption b { color: var(--ink); }
 svg { width: 100%; max-width: 680px; height: auto; display: block; }
-svg text { font-size: 15px; fill: var(--ink); } svg .aside { fill: var(--faint); }
-svg .value { font-weight: 600; }
+svg text { font-size: 18px; fill: var(--ink); } svg .aside { fill: var(--faint); }
+svg .value { font-weight: 600; paint-order: stroke; stroke: #fff; stroke-width: 4px; }
 .grid { stroke: var(--rule); } .dashed { stroke: var(--faint); stroke-dasharray: 6 5; }
 .line { fill: none; stroke: var(--accent); stroke-width: 3; }
 .whisker { stroke: var(--accent); stroke-width: 2; opacity: .55; }
@@ -55,6 +57,8 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 14px; margin: 0
   .card b { font-size: 24pt; } .cards { grid-template-columns: repeat(4, 1fr); }
   .pair { grid-template-columns: 1fr 1fr; gap: 14pt; } .scroll { overflow: visible; }
   table, figure, .card, .notes { break-inside: avoid; }
+  table { font-size: 9.5pt; } th, td { padding: 3pt 9pt 3pt 0; } .card .span { font-size: 9pt; }
+  .confusion td { padding: 5pt; }
   td, .bar, .count { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """

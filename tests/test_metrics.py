@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from sklearn import metrics as sk  # type: ignore[import-untyped]
+from sklearn import metrics as sk
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from tnet.datasets.bootstrap import intervals, resamples
