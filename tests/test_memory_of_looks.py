@@ -10,6 +10,7 @@ import torch
 from fakes import FEATURES, fake_model, noise, watched
 
 from tnet.adapters.array import open_array
+from tnet.backbones.generic import TimmBackbone
 from tnet.errors import DataError, UsageError
 from tnet.geometry import Region
 from tnet.memory import Memory
@@ -31,6 +32,12 @@ def small() -> TNet:
     return model
 
 
+def features_of(model: TNet) -> int:
+    """Return the length of the backbone's features."""
+    assert isinstance(model.backbone, TimmBackbone)
+    return model.backbone.features
+
+
 def pictures(bands: int = 1) -> list[tuple[Pyramid, list[Region]]]:
     sizes = [(90, 120), (64, 64)]
     return [watched(noise(*size, bands, seed=i), name=str(i)) for i, size in enumerate(sizes)]
@@ -39,7 +46,7 @@ def pictures(bands: int = 1) -> list[tuple[Pyramid, list[Region]]]:
 @pytest.mark.parametrize("plan", [TWO, TILES], ids=["walk", "tiles"])
 def test_the_same_walk_with_fewer_looks(plan: Plan) -> None:
     model = small()
-    memory = Memory(None, model.backbone.features)
+    memory = Memory(None, features_of(model))
     opened = pictures(3)
     images = [picture for picture, _ in opened]
     without = traverse(model, images, plan)
@@ -96,7 +103,7 @@ def looks(model: TNet, memory: Memory, image: Pyramid, plan: Plan = TILES) -> in
 
 def test_what_changes_the_look_is_no_memory_of_it() -> None:
     model = small()
-    memory = Memory(None, model.backbone.features)
+    memory = Memory(None, features_of(model))
     pixels = noise(64, 64, 3)
 
     def image(values: Any = pixels, name: str = "a") -> Pyramid:
@@ -128,7 +135,7 @@ def test_only_a_frozen_backbone_s_looks_are_remembered() -> None:
     image = open_array(noise(64, 64, 3))
     for spoil in ("training", "gradients"):
         model = small()
-        memory = Memory(None, model.backbone.features)
+        memory = Memory(None, features_of(model))
         if spoil == "training":
             model.backbone.train()
         else:

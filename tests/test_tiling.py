@@ -11,10 +11,9 @@ from fakes import FEATURES, fake_model, noise, watched
 
 from tnet.adapters.array import open_array
 from tnet.adapters.overlay import draw_walk
-from tnet.aggregate import named_aggregate
+from tnet.aggregate import AggregateName, named_aggregate
 from tnet.errors import DataError, UsageError
 from tnet.geometry import Region
-from tnet.memory import Memory
 from tnet.plan import Plan, Step
 from tnet.recipes import build
 from tnet.record import NO_EVIDENCE, Walk
@@ -181,30 +180,19 @@ def test_a_plan_of_tiles_survives_json_and_takes_no_glimpses() -> None:
         Plan().tile(None)
 
 
-def test_attention_over_tiles_learns_to_find_a_needle() -> None:
-    """Images of 36 dark tiles; in every other one a tile with a bright upper half."""
-    rng = np.random.default_rng(0)
-    pictures = []
-    for i in range(16):
-        pixels = rng.integers(0, 60, (48, 48)).astype(np.uint8)
-        x, y = 8 * rng.integers(0, 6, 2)
-        pixels[y : y + 4, x : x + 8] += 120 * (i % 2)
-        pictures.append(open_array(pixels, name=str(i)))
-    torch.manual_seed(0)
-    model = fake_model(Plan(view=(8, 8), tiles="native"), placed=False)
-    model.aggregate = named_aggregate("attention", FEATURES)
-    model.train()
-    model.backbone.eval()
-    memory = Memory(None, FEATURES)
-    label_B = torch.arange(len(pictures)) % 2
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.2)
-    for _ in range(80):
-        trace = traverse(model, pictures, memory=memory)
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(trace.logits_BK, label_B).backward()
-        optimizer.step()
-    found = walk(model, pictures)
-    assert [f.classes.index(f.label or "") for f in found] == label_B.tolist()
-    heaviest = [max(f.glimpses, key=lambda g: g.weight).region for f in found[1::2]]
-    bright = [p.read(r, (1, 1)).item() > 70 for p, r in zip(pictures[1::2], heaviest, strict=True)]
-    assert sum(bright) >= 6
+@pytest.mark.parametrize("aggregate", ["attention", "weighting", "mean"])
+def test_an_empty_image_among_others_spoils_no_gradient(aggregate: AggregateName) -> None:
+    plan = dataclasses.replace(TILES, background=0.02)
+    model = fake_model(plan)
+    model.aggregate = named_aggregate(aggregate, FEATURES)
+    blank, full = open_array(np.zeros((64, 64), np.uint8)), open_array(noise(64, 48))
+    trace = traverse(model, [blank, full], plan)
+    assert trace.empty == [True, False]
+    assert trace.image_G.tolist() == [0] + [1] * 12
+    assert set(trace.level_G.tolist()) == {1}
+    assert trace.log_prob_G.tolist() == [0.0] * 13
+    assert trace.choices == []
+    trace.logits_BK.square().sum().backward()
+    for parameter in [*model.aggregate.parameters(), *model.classifier.parameters()]:
+        assert parameter.grad is not None
+        assert parameter.grad.isfinite().all()
