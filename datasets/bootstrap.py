@@ -6,7 +6,7 @@ Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from tnet.datasets.metrics import BINS, Outcomes, bin_of
 Interval = tuple[float, float]
 Floats = NDArray[np.float64]
 
+FIGURES = ("accuracy", "balanced_accuracy", "f1", "auroc", "auprc", "log_loss", "brier", "ece")
 DRAWS = 1000
 COVERED = 0.95
 _BLOCK_NUMBERS = 4_000_000  # of weights held at once: 32 MB
@@ -48,10 +49,10 @@ def intervals(
     """
     if groups is not None and len(groups) != len(outcomes):
         raise ValueError(f"{len(outcomes)} images need as many groups, got {len(groups)}")
-    parts: dict[str, list[Floats]] = {name: [] for name in _FIGURES}
+    parts: dict[str, list[Floats]] = {name: [] for name in FIGURES}
     drawn_from = len(outcomes) if groups is None else len(set(groups))
     if drawn_from < 2:
-        return dict.fromkeys(_FIGURES)
+        return dict.fromkeys(FIGURES)
     prepared = _Prepared(outcomes)
     for weights_RN in resamples(len(outcomes), groups, draws=draws, seed=seed):
         for name, values_R in weighted(prepared, weights_RN).items():
@@ -92,31 +93,69 @@ class _Prepared:
         member = place_CN[..., None] == np.arange(BINS)
         # Of each image and bin, by how much the claims in it were too high: (N, bins).
         self.excess_NB = (member * (claimed_CN - true_CN)[..., None]).sum(axis=0)
-        self.orders = [_Order(scores) for scores in outcomes.probability_NK.T]
+        self.orders = [
+            _Order(scores, target)
+            for scores, target in zip(outcomes.probability_NK.T, self.target_NK.T, strict=True)
+        ]
 
 
 class _Order:
-    """Images from the highest score to the lowest, equal scores together."""
+    """One class: its images (P) from the highest score down, and who stands above each of them.
 
-    def __init__(self, scores_N: Floats) -> None:
+    Equal scores stand side by side: ``start_P`` and ``end_P`` are where those of a score begin
+    and end among all images, ``first_P`` and ``last_P`` the same among the class's own.
+    """
+
+    def __init__(self, scores_N: Floats, target_N: Floats) -> None:
         self.order_N = np.argsort(-scores_N, kind="stable")
-        ordered = scores_N[self.order_N]
-        changed = np.flatnonzero(ordered[1:] != ordered[:-1]) + 1
-        self.starts_E = np.concatenate([[0], changed])
+        descending = -scores_N[self.order_N]
+        own = np.flatnonzero(target_N[self.order_N] > 0)
+        self.own_P = self.order_N[own]
+        scores_P = descending[own]
+        self.start_P = np.searchsorted(descending, scores_P, side="left")
+        self.end_P = np.searchsorted(descending, scores_P, side="right")
+        self.first_P = np.searchsorted(scores_P, scores_P, side="left")
+        self.last_P = np.searchsorted(scores_P, scores_P, side="right")
 
-    def sums(self, weights_RN: Floats) -> Floats:
-        """Return the weight at each different score, (R, E)."""
-        return np.add.reduceat(weights_RN[:, self.order_N], self.starts_E, axis=1)
+    def areas(self, weights_RN: Floats) -> tuple[Floats, Floats]:
+        """Return the areas under the ROC and the precision-recall curve, both (R,)."""
+        all_RN, own_RP = (_summed(weights_RN[:, order]) for order in (self.order_N, self.own_P))
+        weight_RP = weights_RN[:, self.own_P]
+        positives_R, negatives_R = own_RP[:, -1], all_RN[:, -1] - own_RP[:, -1]
+        through_RP, own_through_RP = all_RN[:, self.end_P], own_RP[:, self.last_P]
+        above_RP = all_RN[:, self.start_P] - own_RP[:, self.first_P]
+        level_RP = through_RP - own_through_RP - above_RP
+        lost_R = (weight_RP * (above_RP + level_RP / 2)).sum(axis=1)
+        precision_RP = np.nan_to_num(own_through_RP / through_RP)
+        return (
+            1 - lost_R / (positives_R * negatives_R),
+            (weight_RP * precision_RP).sum(axis=1) / positives_R,
+        )
 
 
-def weighted(prepared: _Prepared, weights_RN: Floats) -> dict[str, Floats]:
+def _summed(weights_RN: Floats) -> Floats:
+    """Return running sums that begin with 0, (R, N + 1)."""
+    sums = np.zeros((len(weights_RN), weights_RN.shape[1] + 1))
+    np.cumsum(weights_RN, axis=1, out=sums[:, 1:])
+    return sums
+
+
+def weighted(known: _Prepared, weights_RN: Floats) -> dict[str, Floats]:
     """Return every figure under every row of weights, float64 (R,); NaN where undefined."""
+    total_R = weights_RN.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return {name: figure(prepared, weights_RN) for name, figure in _FIGURES.items()}
-
-
-def _average(values_N: Floats, weights_RN: Floats) -> Floats:
-    return (weights_RN @ values_N) / weights_RN.sum(axis=1)
+        areas = [order.areas(weights_RN) for order in known.orders]
+        roc_RK, precision_RK = (np.stack(each, axis=1) for each in zip(*areas, strict=True))
+        return {
+            "accuracy": weights_RN @ known.right_N / total_R,
+            "balanced_accuracy": _balanced(known, weights_RN),
+            "f1": _f1(known, weights_RN),
+            "auroc": _mean_known(roc_RK),
+            "auprc": _mean_known(precision_RK),
+            "log_loss": weights_RN @ known.log_loss_N / total_R,
+            "brier": weights_RN @ known.brier_N / total_R,
+            "ece": np.abs(weights_RN @ known.excess_NB).sum(axis=1) / (total_R * known.claims),
+        }
 
 
 def _balanced(known: _Prepared, weights_RN: Floats) -> Floats:
@@ -137,48 +176,10 @@ def _f1(known: _Prepared, weights_RN: Floats) -> Floats:
     return _mean_known(f1_RK)
 
 
-def _auroc(known: _Prepared, weights_RN: Floats) -> Floats:
-    columns = []
-    for order, target_N in zip(known.orders, known.target_NK.T, strict=True):
-        positive_RE = order.sums(weights_RN * target_N)
-        negative_RE = order.sums(weights_RN * (1 - target_N))
-        below_RE = negative_RE.sum(axis=1, keepdims=True) - negative_RE.cumsum(axis=1)
-        won_R = (positive_RE * (below_RE + negative_RE / 2)).sum(axis=1)
-        columns.append(won_R / (positive_RE.sum(axis=1) * negative_RE.sum(axis=1)))
-    return _mean_known(np.stack(columns, axis=1))
-
-
-def _auprc(known: _Prepared, weights_RN: Floats) -> Floats:
-    columns = []
-    for order, target_N in zip(known.orders, known.target_NK.T, strict=True):
-        positive_RE = order.sums(weights_RN * target_N)
-        above_RE = order.sums(weights_RN).cumsum(axis=1)
-        precision_RE = np.nan_to_num(positive_RE.cumsum(axis=1) / above_RE)
-        columns.append((positive_RE * precision_RE).sum(axis=1) / positive_RE.sum(axis=1))
-    return _mean_known(np.stack(columns, axis=1))
-
-
-def _calibration(known: _Prepared, weights_RN: Floats) -> Floats:
-    off = np.abs(weights_RN @ known.excess_NB).sum(axis=1)
-    return off / (weights_RN.sum(axis=1) * known.claims)
-
-
 def _mean_known(values_RK: Floats) -> Floats:
     """Return the mean over the classes that a resample holds, (R,); NaN where it holds none."""
     known = np.isfinite(values_RK)
     return np.where(known, values_RK, 0).sum(axis=1) / known.sum(axis=1)
-
-
-_FIGURES: dict[str, Callable[[_Prepared, Floats], Floats]] = {
-    "accuracy": lambda known, weights: _average(known.right_N, weights),
-    "balanced_accuracy": _balanced,
-    "f1": _f1,
-    "auroc": _auroc,
-    "auprc": _auprc,
-    "log_loss": lambda known, weights: _average(known.log_loss_N, weights),
-    "brier": lambda known, weights: _average(known.brier_N, weights),
-    "ece": _calibration,
-}
 
 
 def _percentiles(values_R: Floats, covered: float) -> Interval | None:
