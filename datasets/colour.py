@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from tnet.adapters.views import View, facts_of
 from tnet.background import BRIGHT
+from tnet.facts import per_band
 from tnet.geometry import Region
 from tnet.pyramid import How, Pyramid
 from tnet.resample import cast
@@ -167,7 +168,7 @@ class ColouredView(View):
             kept |= np.isnan(before).any(axis=-1)
         for value in (self.nodata, self.unwritten, how.get("fill")):
             if value is not None:
-                kept |= _same(before, np.broadcast_to(np.float32(value), self.bands))
+                kept |= _same(before, per_band(value, self.bands))
         if not kept.any():
             return before, kept
         middle = (self._scale.low + self._scale.high) / 2

@@ -163,7 +163,7 @@ def _units(entries: Sequence[Entry], together: Sequence[Sequence[Entry]]) -> lis
 
 
 def _check_enough(counts_UK: Counts, classes: Sequence[str], parts: int, grouped: bool) -> None:
-    units_K = (counts_UK > 0).sum(axis=0)[:-1]
+    units_K = (counts_UK > 0).sum(axis=0)[:-1].tolist()
     for name, units in zip(classes, units_K, strict=True):
         if units < parts:
             what = "group" if grouped else "image"

@@ -139,12 +139,16 @@ def _splits(
         UsageError: if it cannot be done.
     """
     from tnet.datasets.splits import Shares, split_entries, split_folds
+    from tnet.errors import UsageError
 
     entries, seed = manifest.entries, wanted.seed
-    if wanted.folds is None:
-        shares = Shares(wanted.val, wanted.test)
-        return [split_entries(entries, shares, seed, copies)]
-    return [*split_folds(entries, wanted.folds, wanted.val, seed, copies)]
+    try:
+        if wanted.folds is None:
+            shares = Shares(wanted.val, wanted.test)
+            return [split_entries(entries, shares, seed, copies)]
+        return [*split_folds(entries, wanted.folds, wanted.val, seed, copies)]
+    except UsageError as error:
+        raise UsageError(f"{manifest.path}: {error}") from error
 
 
 def _written(
