@@ -127,10 +127,9 @@ class _Order:
         level_RP = through_RP - own_through_RP - above_RP
         lost_R = (weight_RP * (above_RP + level_RP / 2)).sum(axis=1)
         precision_RP = np.nan_to_num(own_through_RP / through_RP)
-        return (
-            1 - lost_R / (positives_R * negatives_R),
-            (weight_RP * precision_RP).sum(axis=1) / positives_R,
-        )
+        mean_R = (weight_RP * precision_RP).sum(axis=1) / positives_R
+        roc_R = 1 - lost_R / (positives_R * negatives_R)
+        return roc_R, np.where(negatives_R > 0, mean_R, np.nan)
 
 
 def _summed(weights_RN: Floats) -> Floats:

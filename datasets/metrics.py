@@ -126,9 +126,11 @@ def measure(outcomes: Outcomes) -> dict[str, Any]:
         the images without an answer, which no column of ``confusion`` holds.
     """
     parts = _of_labels(outcomes) if outcomes.multilabel else _of_classes(outcomes)
-    ranked = {"auroc": _ranked(outcomes, tm.classification.binary_auroc, negatives=True)}
-    ranked["auprc"] = _ranked(outcomes, tm.classification.binary_average_precision)
-    named = {**parts.pop("by_class"), **ranked}
+    named = {
+        **parts.pop("by_class"),
+        "auroc": _ranked(outcomes, tm.classification.binary_auroc),
+        "auprc": _ranked(outcomes, tm.classification.binary_average_precision),
+    }
     count = len(outcomes)
     unanswered = outcomes.target_NK[~outcomes.answered_N].sum(axis=0)
     return {
@@ -246,19 +248,16 @@ def _of_labels(outcomes: Outcomes) -> dict[str, Any]:
     }
 
 
-def _ranked(
-    outcomes: Outcomes, function: Callable[..., Tensor], *, negatives: bool = False
-) -> list[float | None]:
-    """Return a figure of each class against the rest; None where the class has no image.
+def _ranked(outcomes: Outcomes, function: Callable[..., Tensor]) -> list[float | None]:
+    """Return a figure of each class against the rest; None where either has no image.
 
     Args:
         outcomes: what was said.
         function: of torchmetrics, for scores and binary targets.
-        negatives: whether it needs images of other classes as well.
     """
     values: list[float | None] = []
     for scores, target in zip(outcomes.probability_NK.T, outcomes.target_NK.T, strict=True):
-        if not target.any() or (negatives and target.all()):
+        if not target.any() or target.all():
             values.append(None)
             continue
         known = torch.from_numpy(target.astype(np.int64))

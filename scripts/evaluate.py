@@ -96,7 +96,7 @@ def evaluate(  # noqa: PLR0913 - Typer makes a flag of every argument
         "model": model,
         "data": str(data),
         "split": part,
-        "steps": [step.glimpses for step in plan.steps],
+        "steps": None if plan.tiles is not None else [step.glimpses for step in plan.steps],
         **figures,
         "curve": _curve(job, plan, seen) if curve else [],
         "notes": [*remarks, *figures["notes"]],

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tnet.scripts.evaluation_confusion import confusion
-from tnet.scripts.evaluation_report import FIGURES, interval, number
+from tnet.scripts.evaluation_report import FIGURES, interval, number, steps_text
 from tnet.scripts.figures import curve_figure, reliability_figure
 from tnet.scripts.markup import Html, joined, section, table, tag
 from tnet.scripts.page_style import STYLE
@@ -156,7 +156,7 @@ def _costs(report: dict[str, Any]) -> Html | None:
         return None
     rows = [
         [
-            ", ".join(map(str, point["steps"])) or "first look alone",
+            steps_text(point["steps"]),
             f"{point['glimpses']:.4g}",
             number(point["accuracy"]),
             number(point["balanced_accuracy"]),

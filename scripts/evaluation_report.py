@@ -240,11 +240,18 @@ def _about_cost(report: dict[str, Any]) -> list[str]:
     for point in report["curve"] or [report | report["costs"] | {"steps": report["steps"]}]:
         if point["glimpses"] is None:
             continue
-        steps = ",".join(map(str, point["steps"])) or "first look"
+        steps = steps_text(point["steps"])
         share, seconds = f"{percent(point['share'])} %", f"{point['cpu_seconds']:.3g}"
         rows.append([steps, f"{point['glimpses']:.4g}", number(point["accuracy"]), share, seconds])
     blocks.append("\n".join(columns(rows, right=(1, 2, 3, 4))))
     return blocks
+
+
+def steps_text(steps: Sequence[int] | None) -> str:
+    """Return the numbers of glimpses of a plan in words; None is a plan of tiles."""
+    if steps is None:
+        return "all tiles"
+    return ",".join(map(str, steps)) or "first look alone"
 
 
 def number(value: float | None) -> str:

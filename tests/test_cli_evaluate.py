@@ -327,6 +327,32 @@ def test_boxes_are_found_level_by_level(
     assert none["localisation"] is None
 
 
+def test_a_mask_is_as_good_as_boxes(
+    tnet: CommandLine, model: Path, folder: Path, tmp_path: Path
+) -> None:
+    mask = np.zeros((9, 12), np.uint8)
+    mask[2:4, 3:5] = mask[7, 9] = 255  # two parts
+    write_png(tmp_path / "mask.png", mask)
+    rows = [(folder / f"{n}.png", "grass", "mask.png") for n in range(2)]
+    table = write_table(tmp_path / "data.csv", *rows, columns="image,label,mask")
+    read = document(tnet("evaluate", model, table, "--json", "--no-curve", "--glimpses", "16,9"))
+    assert (read["localisation"]["boxes"], read["localisation"]["hit"]) == (4, 1.0)
+
+
+def test_a_model_that_looks_at_all_tiles(
+    tnet: CommandLine, model: Path, table: Path, tmp_path: Path
+) -> None:
+    tiles = load(model)
+    tiles.plan = replace(tiles.plan, view=(32, 32), steps=(), tiles="native")
+    save(tiles, tmp_path / "tiles.safetensors")
+    command = ("evaluate", tmp_path / "tiles.safetensors", table)
+    read = document(tnet(*command, "--json"))
+    # 120 x 90 pixels are 4 x 3 tiles; the overview that finds them costs no pass.
+    assert (read["costs"]["glimpses"], read["costs"]["pixels"]) == (12, 12 * 32 * 32)
+    assert (read["steps"], read["curve"]) == (None, [])
+    assert "all tiles" in tnet(*command).out
+
+
 def test_a_box_is_found_where_its_centre_is() -> None:
     def glimpse(level: int, region: Region, parent: int | None) -> Glimpse:
         return Glimpse(level, region, parent, None, None, 1.0, 0.0, 0, 0.3, (0.0,))

@@ -135,9 +135,10 @@ def test_a_missing_class_is_undefined_and_said() -> None:
 
 def test_one_class_alone_has_no_ranking() -> None:
     found = measure(outcomes([[0.9, 0.1], [0.4, 0.6]], [0, 0]))
-    assert found["auroc"] is None
+    assert found["auroc"] is found["auprc"] is None
     assert found["accuracy"] == 0.5
-    assert intervals(outcomes([[0.9, 0.1], [0.4, 0.6]], [0, 0]))["auroc"] is None
+    spans = intervals(outcomes([[0.9, 0.1], [0.4, 0.6]], [0, 0]))
+    assert spans["auroc"] is spans["auprc"] is None
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
