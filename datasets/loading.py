@@ -5,6 +5,7 @@ Nothing is decoded here: the walk reads what it looks at, in threads of its own.
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 import torch
@@ -246,6 +247,16 @@ def loader(
         sampler=Order(images, shuffle=shuffle, seed=seed, balanced=balanced),
         collate_fn=list,
         generator=torch.Generator(),
+    )
+
+
+def batches(
+    images: Dataset[Sample] | Sequence[Sample], size: int, *, shuffle: bool = False
+) -> DataLoader[Sample]:
+    """Return a plain loader of lists of samples, in an order of torch's own generator."""
+    # A sequence has all that a map-style data set needs, and torch's types do not say so.
+    return DataLoader(
+        cast("Dataset[Sample]", images), batch_size=size, shuffle=shuffle, collate_fn=list
     )
 
 

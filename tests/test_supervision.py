@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tnet.adapters.array import open_array
 from tnet.backbones.generic import TimmBackbone
-from tnet.datasets.images import batches
+from tnet.datasets.loading import batches
 from tnet.errors import UsageError
 from tnet.geometry import Region
 from tnet.objective import Evidence, Rule, loss
