@@ -60,7 +60,7 @@ def read_table(path: Path, model: "TNet", separator: str | None) -> "Manifest":
     from tnet.datasets.manifest import read_manifest
 
     if model.multilabel:
-        separator = separator or model.training_record.get("separator")
+        separator = separator or _separator_of(model)
         if not separator:
             raise UsageError(
                 "the model gives several labels an image; say what stands between them in "
@@ -71,6 +71,13 @@ def read_table(path: Path, model: "TNet", separator: str | None) -> "Manifest":
     return read_manifest(path, separator=separator, classes=model.classes, images=False)
 
 
+def _separator_of(model: "TNet") -> str | None:
+    """Return what stood between the labels of an image in training, if the model's file says."""
+    config = model.training_record.get("config")
+    said = config.get("separator") if isinstance(config, dict) else None
+    return said if isinstance(said, str) else None
+
+
 def chosen_rows(
     table: "Manifest", split: str, known: dict[Path, str]
 ) -> "tuple[tuple[Entry, ...], str, list[str]]":
@@ -78,8 +85,9 @@ def chosen_rows(
 
     Args:
         table: the labelled images.
-        split: "train", "val", "test" or "all". A table without splits has those of the
-            training, if it was made from the same images; otherwise all rows are meant.
+        split: "train", "val", "test" or "all". A table without splits, or without rows for
+            validation, has those of the training if that saw the same images; otherwise all
+            rows of a table without splits are meant.
         known: image -> split, of the training.
 
     Raises:
@@ -89,11 +97,14 @@ def chosen_rows(
     rows = table.entries
     own = any(entry.split is not None for entry in rows)
     if split != ALL:
-        theirs = {entry.row: entry.split or known.get(entry.image.resolve()) for entry in rows}
+        theirs = {entry.row: _split_of(entry, known) for entry in rows}
         if own or split in theirs.values():
             rows = tuple(entry for entry in rows if theirs[entry.row] == split)
-            if not own:
-                notes.append(f"{table.path} has no column split; the training wrote it down")
+            if rows and not any(entry.split == split for entry in rows):
+                notes.append(
+                    f"{table.path} has no rows of the split {split}; those of the training are "
+                    "evaluated"
+                )
         else:
             notes.append(f"{table.path} has no column split; all its rows are evaluated")
             split = ALL
@@ -103,6 +114,13 @@ def chosen_rows(
             "name one of them with --split, or all"
         )
     return rows, split, notes + _about_seen(rows, split, known)
+
+
+def _split_of(entry: "Entry", known: dict[Path, str]) -> str | None:
+    """Return what a row is for; of the rows to train on, the training may have kept some back."""
+    if entry.split in (None, "train"):
+        return known.get(entry.image.resolve(), entry.split)
+    return entry.split
 
 
 def _counted(rows: "Sequence[Entry]") -> str:

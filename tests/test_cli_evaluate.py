@@ -292,6 +292,20 @@ def test_a_run_knows_what_it_learned_from(
     assert "trained on 3 of these 4 images" in done.err
 
 
+def test_a_run_knows_what_it_kept_back(
+    tnet: CommandLine, model: Path, folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.safetensors").write_bytes(model.read_bytes())
+    table = splits(folder, tmp_path / "data.csv")
+    text = table.read_text("utf-8")
+    (run / "splits.csv").write_text(text.replace("train", "val", 1), "utf-8")
+    for part, count in {"val": 1, "train": 2, "test": 1}.items():
+        done = tnet("evaluate", run, table, "--json", "--no-curve", "--split", part)
+        assert (document(done)["n"], document(done)["split"]) == (count, part)
+
+
 def test_a_folder_without_a_model(tnet: CommandLine, table: Path, tmp_path: Path) -> None:
     done = tnet("evaluate", tmp_path, table)
     assert done.code == 2
@@ -401,7 +415,7 @@ def test_walks_that_draw_are_repeatable(
 def test_several_labels(tnet: CommandLine, model: Path, folder: Path, tmp_path: Path) -> None:
     several = load(model)
     several.multilabel = True
-    save(several, tmp_path / "several.safetensors", training={"separator": ";"})
+    save(several, tmp_path / "several.safetensors", training={"config": {"separator": ";"}})
     labels = ["grass", "grass;water", "", "water"]
     rows = [(folder / f"{n}.png", label) for n, label in enumerate(labels)]
     table = write_table(tmp_path / "data.csv", *rows)
