@@ -9,6 +9,8 @@ from torch import Tensor
 
 from tnet.objective import Evidence, Rule, loss
 from tnet.rewards import (
+    BASELINES,
+    Baseline,
     baseline_of,
     cross_entropies,
     hits,
@@ -84,15 +86,12 @@ def test_which_walks_a_walk_is_compared_with() -> None:
     reward = torch.tensor([1.0, 0.0, 0.4, 0.8])
     everyone = torch.ones(4, dtype=torch.bool)
     running = torch.tensor(0.3)
-    got = [baseline_of(reward, everyone, kind, 2, running).tolist() for kind in KINDS]
+    got = [baseline_of(reward, everyone, kind, 2, running).tolist() for kind in BASELINES]
     assert got[0] == pytest.approx([0.3] * 4)
     assert got[1] == pytest.approx([0, 1, 0.8, 0.4])
     assert got[2] == pytest.approx([0.4, 2.2 / 3, 0.6, 1.4 / 3])
     alone = baseline_of(reward[:1], everyone[:1], "batch", 1, running)
     assert alone.tolist() == pytest.approx([0.3])
-
-
-KINDS = ("running", "samples", "batch")
 
 
 def test_normalised_advantages_have_unit_mean_square() -> None:
@@ -165,14 +164,14 @@ def expected_gradient(rule: Rule, walks: int, alike: bool) -> tuple[Tensor, Tens
     return got, torch.autograd.grad(-reward, theta)[0]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_reinforce_follows_the_true_gradient_whatever_the_baseline(kind: str) -> None:
+@pytest.mark.parametrize("kind", BASELINES)
+def test_reinforce_follows_the_true_gradient_whatever_the_baseline(kind: Baseline) -> None:
     rule = Rule(
         reinforce=1.0,
         main_ce=1.0,
         main_reinforce=1.0,
         reward="probability",
-        baseline=kind,  # type: ignore[arg-type]
+        baseline=kind,
     )
     alike = kind == "samples"
     got, wanted = expected_gradient(rule, 2, alike)
@@ -181,9 +180,9 @@ def test_reinforce_follows_the_true_gradient_whatever_the_baseline(kind: str) ->
 
 
 @pytest.mark.parametrize("kind", ["samples", "batch"])
-def test_a_glimpse_s_own_term_is_not_biased_by_the_other_walks(kind: str) -> None:
-    def gradient(baseline: str) -> Tensor:
-        rule = Rule(1.0, 1.0, 0.0, reward="probability", baseline=baseline)  # type: ignore[arg-type]
+def test_a_glimpse_s_own_term_is_not_biased_by_the_other_walks(kind: Baseline) -> None:
+    def gradient(baseline: Baseline) -> Tensor:
+        rule = Rule(1.0, 1.0, 0.0, reward="probability", baseline=baseline)
         return expected_gradient(rule, 2, kind == "samples")[0]
 
     torch.testing.assert_close(gradient(kind), gradient("running"), rtol=1e-9, atol=1e-12)

@@ -319,6 +319,31 @@ def test_boxes_found_while_validating_are_counted() -> None:
     assert float(nowhere["val_recall"]) == 0
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("many", [False, True], ids=["one", "several"])
+def test_half_precision_ends_before_the_loss(kind: torch.dtype, many: bool) -> None:
+    settings = Settings(
+        rule=Rule(reward="probability", baseline="batch", normalise=True, contrastive=0.1),
+        supervise=0.5,
+        distill=1.0,
+        entropy=0.01,
+        class_weights=(1.0, 2.0),
+        multilabel=many,
+    )
+    training = Training(learner(aggregate="attention"), settings)
+    batch = [
+        s._replace(boxes=(FOUND,), label=(1, cast(int, s.label)) if many else s.label)
+        for s in samples()
+    ]
+    with torch.autocast("cpu", kind):
+        total = step(training, batch)
+        total.backward()
+    assert total.isfinite()
+    assert total.dtype == training.baseline.dtype == torch.float32
+    for name, parameter in training.named_parameters():
+        assert parameter.grad is None or parameter.grad.isfinite().all(), name
+
+
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in module.state_dict().items()}
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tnet.descent import Choice
+from tnet.sampling import whole
 from tnet.trace import Trace
 
 
@@ -48,7 +49,7 @@ def subtree_weights(trace: Trace) -> Tensor:
     A constant to the gradient. A first look that is among the visits has all of its image's
     weight, 1.
     """
-    weight_G = trace.weight_G.detach().clone()
+    weight_G = whole(trace.weight_G.detach()).clone()
     last = len(trace.visits)
     # Visits stand level by level, so that the last choice made the last ones.
     for choice in reversed(trace.choices):
@@ -73,16 +74,17 @@ def _terms(choice: Choice, weight_G: Tensor, chosen_G: Tensor) -> tuple[Tensor, 
     device = choice.logits_PN.device
     row_G = torch.tensor([rows[_known(v.parent)] for v in choice.visits], device=device)
     cell_G = torch.tensor([_known(v.cell) for v in choice.visits], device=device)
-    below_G = chosen_G.clamp_min(0).to(choice.logits_PN)
+    logits_PN = whole(choice.logits_PN)
+    below_G = chosen_G.clamp_min(0).to(logits_PN)
 
-    looked_PN = torch.zeros_like(choice.logits_PN, dtype=torch.bool)
+    looked_PN = torch.zeros_like(logits_PN, dtype=torch.bool)
     looked_PN[row_G, cell_G] = True
-    teacher_PN = torch.zeros_like(choice.logits_PN)
+    teacher_PN = torch.zeros_like(logits_PN)
     teacher_PN[row_G, cell_G] = below_G
     total_P = teacher_PN.sum(dim=1)
     taught_P = (looked_PN.sum(dim=1) > 1) & (total_P > 0)
     teacher_PN = teacher_PN / total_P.clamp_min(torch.finfo(total_P.dtype).tiny)[:, None]
-    student_PN = choice.logits_PN.masked_fill(~looked_PN, float("-inf")).log_softmax(dim=1)
+    student_PN = logits_PN.masked_fill(~looked_PN, float("-inf")).log_softmax(dim=1)
     # What was not looked at has 0 * -inf, which must count as nothing.
     term_P = -(teacher_PN * student_PN.masked_fill(~looked_PN, 0.0)).sum(dim=1)
     parents = torch.tensor(choice.parents, device=device)

@@ -8,11 +8,15 @@ from torch import Tensor
 
 from tnet.model import TNet
 from tnet.objective import Evidence, Rule
+from tnet.sampling import whole
 from tnet.trace import Trace
 
 
 def evidence(model: TNet, trace: Trace, rule: Rule) -> Evidence:
-    """Gather what the loss is a function of; each level's own predictions are one batch."""
+    """Gather what the loss is a function of; each level's own predictions are one batch.
+
+    Mixed precision ends here: the loss is reckoned in float32.
+    """
     log_prob_G = trace.log_prob_G if rule.likelihood == "plackett_luce" else trace.marginal_G
     own = [
         model.classifier(trace.feature_GD[trace.level_G == level])
@@ -20,12 +24,12 @@ def evidence(model: TNet, trace: Trace, rule: Rule) -> Evidence:
     ]
     # Visits are stored level by level, so that the levels' rows are already in order.
     return Evidence(
-        trace.logits_BK,
-        torch.cat(own),
-        log_prob_G,
+        whole(trace.logits_BK),
+        whole(torch.cat(own)),
+        whole(log_prob_G),
         trace.image_G,
         trace.level_G,
-        trace.aggregate_BD,
+        whole(trace.aggregate_BD),
     )
 
 
@@ -33,7 +37,7 @@ def mean_entropy(trace: Trace) -> Tensor:
     """Return the mean entropy of all location distributions of a batch, float (), in nats."""
     entropies = []
     for choice in trace.choices:
-        log_p_PN = choice.logits_PN.log_softmax(dim=1)
+        log_p_PN = whole(choice.logits_PN).log_softmax(dim=1)
         # A forbidden cell has p log p = 0 * -inf, which must count as nothing.
         terms_PN = (log_p_PN.exp() * log_p_PN.clamp_min(-1e9)).masked_fill(log_p_PN.isinf(), 0.0)
         entropies.append(-terms_PN.sum(dim=1))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tnet.descent import Visit
 from tnet.geometry import Grid, Region
+from tnet.sampling import whole
 from tnet.trace import Trace
 
 Boxes = Sequence[Sequence[Region]]
@@ -55,12 +56,13 @@ def location_loss(trace: Trace, boxes: Boxes) -> Tensor:
     terms = []
     for choice in trace.choices:
         parents = [trace.visits[p] for p in choice.parents]
-        target_PN = torch.from_numpy(_held(choice.grid, parents, boxes)).to(choice.logits_PN)
+        logits_PN = whole(choice.logits_PN)
+        target_PN = torch.from_numpy(_held(choice.grid, parents, boxes)).to(logits_PN)
         # A cell that may not be chosen, because it was seen before, cannot be taught.
-        target_PN = target_PN.masked_fill(choice.logits_PN.isinf(), 0.0)
+        target_PN = target_PN.masked_fill(logits_PN.isinf(), 0.0)
         total_P = target_PN.sum(dim=1)
         taught = total_P > 0
-        log_p_PN = choice.logits_PN.log_softmax(dim=1).masked_fill(target_PN == 0, 0.0)
+        log_p_PN = logits_PN.log_softmax(dim=1).masked_fill(target_PN == 0, 0.0)
         terms.append(-((target_PN * log_p_PN).sum(dim=1)[taught] / total_P[taught]))
     losses = torch.cat(terms) if terms else trace.logits_BK.new_zeros(0)
     return losses.mean() if len(losses) else trace.logits_BK.new_zeros(())
