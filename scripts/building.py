@@ -9,9 +9,10 @@ import torch
 
 from tnet.errors import UsageError
 from tnet.model import Input, TNet
+from tnet.plan import Plan
 from tnet.recipes import RECIPES, build
 from tnet.scripts.config import Config
-from tnet.scripts.planning import Sizes, plan_for
+from tnet.scripts.planning import Sizes, plan_for, says_plan
 from tnet.scripts.weights import Source, fill_backbone, fill_parts, read_source
 
 # Batch norms of fewer images know too little of all images.
@@ -65,6 +66,8 @@ def built(config: Config, images: Images) -> Built:
         UsageError: if options, plan and weights do not fit each other.
         DataError: if weights cannot be read or do not fit.
     """
+    if config.start and config.pretrained:
+        raise UsageError("a model to start from has its own backbone; give --from or --pretrained")
     source = read_source(config.start or config.pretrained, config.backbone)
     recipe, options = _recipe(config, source)
     options |= {"classes": list(images.classes), "bands": images.bands}
@@ -79,10 +82,21 @@ def built(config: Config, images: Images) -> Built:
         fill = fill_backbone if config.start is None else fill_parts
         notes.append(fill(model, source))
     model.expect(_pixels(source, images))
-    model.plan = plan_for(config, images.sizes, model.plan)
+    model.plan = _plan(config, images, source, model.plan)
     if config.model == "tiles" and source is None:
         notes.append("the backbone has learned nothing: name weights for it with --pretrained")
     return Built(model, freeze, tuple(notes))
+
+
+def _plan(config: Config, images: Images, source: Source | None, usual: Plan) -> Plan:
+    """Return the plan: that of the model to start from, unless another one is asked for."""
+    if config.start is None or source is None or source.model is None:
+        return plan_for(config, images.sizes, usual)
+    own = source.model.plan
+    step = own.step(0)
+    if step is not None and step.glimpses and not says_plan(config):
+        return own
+    return plan_for(config, images.sizes, own)
 
 
 def _recipe(config: Config, source: Source | None) -> tuple[str, dict[str, Any]]:

@@ -146,7 +146,7 @@ def _checked(name: str, key: Key, value: Any) -> Any:
     """Return a value in its own type, or say what the key takes."""
     if isinstance(value, str) and key.kind != "text":
         value = _parsed(key, value)
-    if value is None or (isinstance(value, str) and value.lower() in _NOTHING and not key.choices):
+    if value is None or _is_nothing(key, value):
         if not key.optional:
             raise UsageError(f"{name} must be given; it is {_wanted(key)}")
         return None
@@ -157,6 +157,10 @@ def _checked(name: str, key: Key, value: Any) -> Any:
         if not _within(key, number):
             raise UsageError(f"{name} must be {_wanted(key)}, got {value!r}")
     return fit
+
+
+def _is_nothing(key: Key, value: Any) -> bool:
+    return isinstance(value, str) and value.lower() in _NOTHING and value not in key.choices
 
 
 def _within(key: Key, value: Any) -> bool:

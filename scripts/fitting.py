@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import lightning
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from tnet.annealing import Anneal
 from tnet.datasets.loading import Images, loader

@@ -145,6 +145,7 @@ class Keeping(lightning.Callback):
         self._since = self._saved = time.monotonic()
         self._images.train.epoch = trainer.current_epoch
         pl_module.train()
+        trainer.should_stop = self._is_idle()
         self.epochs.begin(trainer.current_epoch, trainer.fit_loop.epoch_loop.batch_idx + 1)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: Any) -> None:
@@ -184,11 +185,16 @@ class Keeping(lightning.Callback):
         self._write_models(current(trainer, self._averaging), epoch, values)
         self._checkpoint(trainer)
         self._run.tell(self.epochs.line(epoch, values, best=self.best.epoch == epoch))
-        patience = self._config.patience
-        if patience is not None and epoch - self.best.epoch >= patience:
-            self._run.tell(f"no progress for {patience} epochs: the training ends early")
+        if self._is_idle():
+            self._run.tell(f"no progress for {self._config.patience} epochs: ends early")
             trainer.should_stop = True
-        self.stop.check()
+        elif epoch < self._config.epochs:
+            self.stop.check()
+
+    def _is_idle(self) -> bool:
+        """Say whether the last epochs were no better than one before them."""
+        patience = self._config.patience
+        return patience is not None and self.done - self.best.epoch >= patience
 
     def _write_row(self, trainer: lightning.Trainer, epoch: int, values: dict[str, float]) -> None:
         rates = {

@@ -106,6 +106,12 @@ class Keys:
         None, "number", "the same in µm, for images that know their scale", low=1e-6
     )
     tiles: str = _text("native", "scale of the tiles of `model: tiles`: native, or µm per px")
+    aspect: str | None = _text(
+        None,
+        "an image that is not as wide as a view: stretch it, or keep its shape",
+        "stretch",
+        "keep",
+    )
     background: float | None = _key(
         0.02,
         "number",

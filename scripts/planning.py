@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from tnet.errors import DataError, UsageError
 from tnet.plan import Plan, Step
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from tnet.datasets.checking import ImageFacts
 
 _GLIMPSES = (8, 2, 1)  # level by level, where nothing is said; further levels have one
+_OF_PLAN = (
+    *("model", "glimpses", "view", "first_view", "zoom", "overlap", "finest", "finest_mpp"),
+    *("aspect", "background", "snap"),
+)
 _MOST_SIDE = 64  # candidates along a side
 _BARELY_LARGER = 1.25  # than a view: nothing to zoom into
 
@@ -26,12 +30,14 @@ class Sizes:
         side: the median over the images of the root of their area, in pixels of level 0.
         pixels: the median number of pixels.
         mpp: the median µm per px of level 0; None where an image does not know it.
+        largest: the longest side of any image in µm; 0 where an image does not know its scale.
         unscaled: names of images that do not know it.
     """
 
     side: float
     pixels: float
-    mpp: float | None
+    mpp: float | None = None
+    largest: float = 0.0
     unscaled: tuple[str, ...] = ()
 
 
@@ -45,9 +51,13 @@ def sizes_of(facts: "Sequence[ImageFacts]", names: Sequence[str], mpp: float | N
     """
     pixels = median(fact.width * fact.height for fact in facts)
     scales = [mpp or fact.mpp for fact in facts]
-    known = [scale for scale in scales if scale]
     unscaled = tuple(name for name, scale in zip(names, scales, strict=True) if not scale)
-    return Sizes(math.sqrt(pixels), pixels, None if unscaled else median(known), unscaled)
+    known = [scale for scale in scales if scale]
+    if unscaled:
+        return Sizes(math.sqrt(pixels), pixels, unscaled=unscaled)
+    sides = [max(fact.width, fact.height) for fact in facts]
+    largest = max(side * scale for side, scale in zip(sides, known, strict=True))
+    return Sizes(math.sqrt(pixels), pixels, median(known), largest)
 
 
 def plan_for(config: Config, sizes: Sizes, base: Plan) -> Plan:
@@ -67,13 +77,17 @@ def plan_for(config: Config, sizes: Sizes, base: Plan) -> Plan:
         DataError: if the plan is in µm and an image does not know its scale.
     """
     view = base.view if config.view is None else (config.view, config.view)
-    first = None if config.first_view is None else (config.first_view, config.first_view)
+    first = base.first_view
+    if config.first_view is not None:
+        first = (config.first_view, config.first_view)
     plan = replace(
         base,
         view=view,
         first_view=None if first == view else first,
         steps=(),
         until="steps",
+        tiles=None,
+        aspect=cast(Any, config.aspect) or base.aspect,
         background=config.background,
         snap=config.snap,
         policy="uniform" if config.model == "random" else "greedy",
@@ -86,10 +100,16 @@ def plan_for(config: Config, sizes: Sizes, base: Plan) -> Plan:
         # Their grids belong to their taps of the map.
         official = replace(plan, steps=base.steps, background=base.background)
         return official.with_glimpses(config.glimpses) if config.glimpses else official
-    steps = _steps(config, sizes, view[0])
+    steps = _steps(config, sizes, plan)
     if config.finest_mpp is None or not steps:
         return replace(plan, steps=steps)
     return replace(plan, steps=steps, until=config.finest_mpp)
+
+
+def says_plan(config: Config) -> bool:
+    """Say whether a configuration speaks of the plan, so that a model's own is not kept."""
+    usual = Config()
+    return any(getattr(config, name) != getattr(usual, name) for name in _OF_PLAN)
 
 
 def _tiles(config: Config, sizes: Sizes) -> 'float | Literal["native"]':
@@ -116,14 +136,17 @@ def _need_scale(sizes: Sizes, key: str) -> float:
     return sizes.mpp
 
 
-def _steps(config: Config, sizes: Sizes, view: int) -> tuple[Step, ...]:
+def _steps(config: Config, sizes: Sizes, plan: Plan) -> tuple[Step, ...]:
     """Return the steps down, each with its grid and its glimpses."""
-    finest = config.finest
+    view = plan.view[0]
+    zoom = sizes.side / (view * config.finest)
     if config.finest_mpp is not None:
-        finest = config.finest_mpp / _need_scale(sizes, "finest_mpp")
+        _need_scale(sizes, "finest_mpp")
+        # Of the largest image: smaller ones are fine enough before the last step.
+        zoom = sizes.largest / (view * config.finest_mpp)
     # A larger first look sees more by itself, and its candidates are smaller parts of it.
-    ahead = (config.first_view or view) / view
-    zoom = sizes.side / (view * finest) / ahead
+    ahead = plan.view_at(0)[0] / view
+    zoom /= ahead
     if config.glimpses is None and zoom < _BARELY_LARGER:
         return ()
     if config.glimpses is None:
@@ -139,7 +162,8 @@ def _steps(config: Config, sizes: Sizes, view: int) -> tuple[Step, ...]:
             wanted = min(_GLIMPSES[level] if level < len(_GLIMPSES) else 1, side * side)
         else:
             wanted = config.glimpses[level]
-        steps.append(Step(side, side, round(patch, 6), wanted))
+        # Rounded down, lest the finest view be a little coarser than it is asked to be.
+        steps.append(Step(side, side, math.floor(patch * 1e6) / 1e6, wanted))
     return tuple(steps)
 
 
@@ -180,8 +204,9 @@ def shown_plan(plan: Plan, sizes: Sizes) -> list[str]:
         )
     count = looks(plan, sizes)
     seen = (count - 1) * width * height + first[0] * first[1]
+    share = min(100.0, 100 * seen / sizes.pixels)
     lines.append(
-        f"{count} looks at an image: {min(100.0, 100 * seen / sizes.pixels):.2g} % as "
-        f"many pixels as a median image has ({sizes.pixels / 1e6:,.3g} megapixels)"
+        f"{count} look{'s'[: count > 1]} at an image: {share:.3g} % as many pixels as a median "
+        f"image has ({sizes.pixels / 1e6:,.3g} megapixels)"
     )
     return lines

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 from tnet.scripts.report import say
 
@@ -30,7 +31,7 @@ class Stop:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Take Ctrl-C and SIGTERM as a request; a second one ends at once."""
-        before = {}
+        before: dict[signal.Signals, Any] = {}
 
         def ask(number: int, frame: FrameType | None) -> None:
             self.signal = number

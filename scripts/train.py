@@ -119,6 +119,6 @@ def page_lines(page: dict[str, object]) -> list[str]:
     if isinstance(measured, dict):
         shown = [f"{name} {value:.3f}" for name, value in measured.items() if name[:4] == "val_"]
     return [
-        f"{page['model']}: the best of {page['epochs']} epochs is {page['best_epoch']}",
+        f"{page['model']}: of epoch {page['best_epoch']}, the best of {page['epochs']}",
         *([f"  {', '.join(shown)}"] if shown else []),
     ]

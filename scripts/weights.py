@@ -131,7 +131,8 @@ def fill_backbone(model: TNet, source: Source) -> str:
         )
     network.load_state_dict({key: given[key] for key in wanted})
     unused = len(given) - len(wanted) + spare
-    return f"the backbone has the weights of {source.name} ({unused} arrays of it are not used)"
+    spare_said = f" ({unused} arrays of it are not used)" if unused else ""
+    return f"the backbone has the weights of {source.name}{spare_said}"
 
 
 def _fit_bands(state: State, first: str, network: nn.Module) -> None:
