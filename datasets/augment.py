@@ -98,7 +98,7 @@ _NAMED = {
     ),
     "strong": Augment(
         flips=True, rotate=True, crop=0.6, shift=0.1, brightness=0.2, contrast=0.3,
-        saturation=0.3, hue=0.05, stain=0.2, blur=1.0, noise=0.03,
+        saturation=0.3, hue=0.05, stain=0.2, blur=1.0, noise=0.015,
     ),
 }  # fmt: skip
 

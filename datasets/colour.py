@@ -37,7 +37,7 @@ _HALVINGS = 8  # of brightness and contrast; what is left is less than rounding
 _DEVIATIONS = 4.0  # around the mean: what values usually are
 _LEAST_BLUR = 0.1  # of a pixel; less is none
 _DARK = 1 / 255  # optical densities end here
-_STAINED = 0.15  # optical density from which on a pixel is wholly tissue
+_GLASS, _STAINED = 0.05, 0.2  # mean optical densities up to and from which a pixel is which
 
 # Optical densities of haematoxylin, eosin and a third stain (DAB) in red, green and blue, rows of
 # length 1: Ruifrok and Johnston 2001, "Quantification of histochemical staining by color
@@ -211,9 +211,9 @@ def restained(values: Floats, stain: Sequence[tuple[float, float]]) -> Floats:
     """
     density = -np.log(np.maximum(values, _DARK))
     amounts = density @ np.linalg.inv(_STAINS).astype(np.float32)
-    share = np.minimum(density.mean(axis=-1, keepdims=True) / _STAINED, 1)
+    share = (density.mean(axis=-1, keepdims=True) - _GLASS) / (_STAINED - _GLASS)
     factor, offset = np.asarray(stain, np.float32).T
-    amounts = amounts * (1 + factor) + offset * share
+    amounts = amounts * (1 + factor) + offset * np.clip(share, 0, 1)
     return np.exp(-np.clip(amounts @ _STAINS.astype(np.float32), 0, -math.log(_DARK)))
 
 
@@ -227,6 +227,15 @@ def _same(values: Floats, wanted: Sequence[float]) -> NDArray[np.bool_]:
 def _changes(colours: Colours, middle: float, bands: int) -> list[Change]:
     """Return what happens to each pixel alone; it must not matter beside which others it stands."""
     changes: list[Change] = []
+    if bands == _RGB:
+        # First of all, while glass is still as white as it was.
+        if colours.stain:
+            changes.append(lambda values: restained(values, colours.stain))
+        # One call each: of two changes in one call albumentations draws the order.
+        if colours.saturation:
+            changes.append(_jitter(saturation=(1 + colours.saturation,) * 2))
+        if colours.hue:
+            changes.append(_jitter(hue=(colours.hue,) * 2))
     if colours.brightness or colours.contrast:
         # albumentations multiplies around 0; this is around the middle.
         shift = colours.brightness - middle * colours.contrast
@@ -237,15 +246,6 @@ def _changes(colours: Colours, middle: float, bands: int) -> list[Change]:
                 contrast_limit=(colours.contrast, colours.contrast),
             )
         )
-    if bands != _RGB:
-        return changes
-    if colours.stain:
-        changes.append(lambda values: restained(values, colours.stain))
-    # One call each: of two changes in one call albumentations draws the order.
-    if colours.saturation:
-        changes.append(_jitter(saturation=(1 + colours.saturation,) * 2))
-    if colours.hue:
-        changes.append(_jitter(hue=(colours.hue,) * 2))
     return changes
 
 

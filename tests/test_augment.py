@@ -251,18 +251,19 @@ def test_stains_grow_on_tissue_and_not_on_glass() -> None:
     np.testing.assert_allclose(restained(glass, [(0.3, 0.3)] * 3), glass)
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_glass_stays_glass(seed: int) -> None:
-    pixels = np.full((64, 64, 3), 255, np.uint8)
-    pixels[16:48, 16:48] = (170, 90, 140)
+@pytest.mark.parametrize("name", ["slide", "scene", "strong"])
+def test_glass_stays_glass(name: str) -> None:
+    pixels = np.full((96, 96, 3), (244, 243, 240), np.uint8)
+    pixels[24:72, 24:72] = (170, 90, 140)
     slide = open_array(pixels)
-    augment = replace(Augment.named("strong"), crop=1.0, shift=0.0, blur=0.0, noise=0.01)
-    changed = change(slide, augment, seed)
-    seen = foreground(whole(changed), changed)
-    inside = whole(turn(open_array((pixels[..., :1] < 255).astype(np.uint8)), changed.symmetry))  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(seen, inside[..., 0] == 1)
-    beyond = changed.read(Region(-40, -40, 20, 20), (20, 20))
-    assert not foreground(beyond, changed).any()
+    augment = replace(Augment.named(name), crop=1.0, shift=0.0)
+    for seed in range(12):
+        changed = change(slide, augment, seed)
+        seen = foreground(whole(changed), changed)
+        assert seen[28:68, 28:68].mean() > 0.99  # blur softens the border
+        assert seen.mean() == pytest.approx(0.25, abs=0.05)
+        beyond = changed.read(Region(-40, -40, 20, 20), (20, 20))
+        assert not foreground(beyond, changed).any()
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
