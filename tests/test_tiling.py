@@ -48,6 +48,7 @@ def test_the_record_is_a_walk_that_adds_up(weighting: bool) -> None:
     parts = np.array([g.contributions for g in found.glimpses])
     np.testing.assert_allclose(parts.sum(axis=0) + found.bias, found.logits, atol=1e-5)
     assert sum(g.weight for g in tiles) == pytest.approx(1, abs=1e-5)
+    assert found.looks == found.to_dict()["cost"]["glimpses"] == len(tiles) == 12
     assert found.pixels == len(tiles) * 16 * 16
     assert found.share == pytest.approx(1)
     assert found.features is not None

@@ -118,6 +118,11 @@ class Walk:
         return math.fsum(glimpse.log_prob for glimpse in self.glimpses)
 
     @property
+    def looks(self) -> int:
+        """How many views the network looked at: the glimpses, and the first look if it did."""
+        return len(self.glimpses) - (self.first_view == (0, 0))
+
+    @property
     def pixels(self) -> int:
         """How many pixels the network looked at, in all views together."""
         first = self.view if self.first_view is None else self.first_view
@@ -142,7 +147,7 @@ class Walk:
                 record[item.name] = _plain(getattr(self, item.name))
         record["label"] = self.label
         record["cost"] = {
-            "glimpses": len(self.glimpses),
+            "glimpses": self.looks,
             "pixels": self.pixels,
             "share": self.share,
         }

@@ -69,7 +69,9 @@ def over_tiles(
     level = observe(
         model, pyramids, visits, None, plan=plan, micro_batch=micro_batch, memory=memory
     )
-    return conclude(model, visits, torch.cat(level.look), [], empty)
+    look_GD = torch.cat(level.look)
+    level.look.clear()  # lest the features be there twice
+    return conclude(model, visits, look_GD, [], empty)
 
 
 def tile_visits(pyramid: Pyramid, plan: Plan, image: int) -> tuple[list[Visit], bool]:

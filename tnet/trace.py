@@ -70,13 +70,21 @@ def conclude(
     level_G = torch.tensor([visit.level for visit in visits], device=device)
     position_G3 = torch.tensor([visit.position for visit in visits], device=device)
     feature_GD = model.place(look_GD, position_G3)
-    rows, there_BT = _bags([visit.image for visit in visits], len(empty), device)
-    padded_GD = torch.cat([feature_GD, feature_GD.new_zeros(1, feature_GD.shape[1])])
-    # Padding counts to level 0, where it has no share.
-    level_BT = torch.cat([level_G, level_G.new_zeros(1)])[rows]
-    logits_BK, weight_BTD, aggregate_BD = model.classify(padded_GD[rows], there_BT, level_BT)
-    # The glimpses stand in the bags in another order than among the visits.
-    weight_GD = weight_BTD[there_BT][torch.argsort(rows[there_BT])]
+    if len(empty) == 1:
+        # One image's visits are its bag as they are; of many tiles a copy would be large.
+        there_1T = torch.ones_like(image_G, dtype=torch.bool)[None]
+        logits_BK, weight_BTD, aggregate_BD = model.classify(
+            feature_GD[None], there_1T, level_G[None]
+        )
+        weight_GD = weight_BTD[0]
+    else:
+        rows, there_BT = _bags([visit.image for visit in visits], len(empty), device)
+        padded_GD = torch.cat([feature_GD, feature_GD.new_zeros(1, feature_GD.shape[1])])
+        # Padding counts to level 0, where it has no share.
+        level_BT = torch.cat([level_G, level_G.new_zeros(1)])[rows]
+        logits_BK, weight_BTD, aggregate_BD = model.classify(padded_GD[rows], there_BT, level_BT)
+        # The glimpses stand in the bags in another order than among the visits.
+        weight_GD = weight_BTD[there_BT][torch.argsort(rows[there_BT])]
     # What was drawn stands behind what was not.
     none = look_GD.new_zeros(len(visits) - sum(len(choice.visits) for choice in choices))
     return Trace(
