@@ -7,6 +7,8 @@ from tnet.scripts.markup import Html, section, table, tag
 _MOST_CLASSES = 20  # of a matrix that one can read
 _MOST_PAIRS = 15
 _SHADES = 8
+_MOST_ACROSS = 8  # headings that stand side by side; more, or longer ones, are turned
+_LONG = 16
 
 
 def confusion(report: dict[str, Any]) -> Html:
@@ -38,11 +40,17 @@ def _matrix(report: dict[str, Any]) -> Html:
     ):
         counts = [*said, none] if silent else said
         total = max(sum(counts), 1)
-        cells = [_shaded(count, total, own=place == index) for place, count in enumerate(counts)]
+        shaded = [_shaded(count, total, own=place == index) for place, count in enumerate(counts)]
         heading = tag("th", report["classes"][index], scope="row")
-        rows.append(tag("tr", heading, *cells))
-    top = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in head)))
-    whole = tag("table", top, tag("tbody", *rows), class_="confusion")
+        rows.append(tag("tr", heading, *shaded))
+    cells = [tag("th", tag("span", name), scope="col") for name in head]
+    upright = len(head) > _MOST_ACROSS or max(map(len, head)) > _LONG
+    whole = tag(
+        "table",
+        tag("thead", tag("tr", *cells)),
+        tag("tbody", *rows),
+        class_="confusion upright" if upright else "confusion",
+    )
     about = "Rows are the truth, columns what the model said; darker is more of the row."
     return section("Confusion", tag("div", whole, class_="scroll"), tag("p", about, class_="sub"))
 

@@ -28,7 +28,8 @@ td:not(:last-child) { white-space: nowrap; }
 tbody th { font-weight: 400; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
 .confusion td { min-width: 58px; padding: 9px 10px; text-align: center; border: 2px solid #fff; }
-.confusion th { padding: 6px 10px; border: 0; max-width: 14em; overflow-wrap: anywhere; }
+.confusion th { padding: 6px 10px; border: 0; white-space: nowrap; }
+.upright thead th:not(:first-child) span { writing-mode: vertical-rl; transform: rotate(180deg); }
 .confusion thead th { text-align: center; vertical-align: bottom; }
 .confusion .right { outline: 2px solid var(--ink); outline-offset: -3px; }
 .s0 { background: #f6f8fa; } .s1 { background: #e3eef6; } .s2 { background: #c9dfee; }

@@ -14,9 +14,13 @@ import pytest
 from command_line import CommandLine, Done, picture, write_model, write_png
 
 from tnet.bundle import load, save
+from tnet.datasets.entries import Entry
 from tnet.geometry import Region
 from tnet.record import Glimpse, Walk
+from tnet.scripts.evaluation import Seen
 from tnet.scripts.evaluation_boxes import found
+from tnet.scripts.evaluation_page import page_of
+from tnet.scripts.evaluation_report import report_of, text_of
 
 FIGURES = ("accuracy", "balanced_accuracy", "f1", "auroc", "auprc", "log_loss", "brier", "ece")
 NAMED = (
@@ -465,3 +469,41 @@ def test_a_folder_that_cannot_be_made(
     done = tnet("evaluate", model, table, "--out", tmp_path / "file" / "out")
     assert (done.code, done.out) == (2, "")
     assert "--out" in done.err
+
+
+def many(classes: int, *, silent: int = 0) -> dict[str, Any]:
+    """The report of three images a class, of which each class's last is taken for the next."""
+    names = tuple(f"<class {index}>" for index in range(classes))
+    seen = []
+    for index in range(3 * classes):
+        true = index // 3
+        said = (true + (index % 3 == 2)) % classes
+        entry = Entry(index + 2, Path(f"{index}.png"), (names[true],))
+        p = tuple(0.5 if place == said else 0.5 / (classes - 1) for place in range(classes))
+        one = Seen(entry, probabilities=p, answered=index >= silent, glimpses=3)
+        seen.append(one)
+    report = report_of(seen, names, multilabel=False, seed=0)
+    made = {"time": "", "seconds": 1.0, "device": "cpu", "tnet": "", "torch": "", "seed": 0}
+    named = {"model": "m", "data": "d", "split": "test", "steps": [2], "curve": []}
+    return {**named, **report, "made": made | {"plan": {}, "training": {}}}
+
+
+def test_the_page_of_many_classes_names_the_commonest_confusions() -> None:
+    page = page_of(many(30))
+    assert "Commonest confusions" in page
+    assert page.count("&lt;class 3&gt;") >= 2
+    assert "<class" not in page
+
+
+def test_the_page_of_few_classes_shows_every_count() -> None:
+    page = page_of(many(4, silent=1))
+    assert "no answer" in page
+    # Of the first class: one right, one wrong, one without an answer.
+    row = re.search(r'<tr><th scope="row">&lt;class 0&gt;</th>(<td class="s.*?)</tr>', page)
+    assert row is not None
+    assert re.findall(r">(\d+)<", row[1]) == ["1", "1", "0", "0", "1"]
+
+
+def test_text_of_many_classes_is_short() -> None:
+    assert len(text_of(many(30)).splitlines()) < 20
+    assert "<class 2>" in text_of(many(4))
