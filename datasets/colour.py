@@ -123,8 +123,9 @@ class ColouredView(View):
         self, regions: Sequence[Region], size: tuple[int, int], **how: Unpack[How]
     ) -> Pixels:
         """Return all ``regions`` in other colours, in order: (n, height, width, bands)."""
-        before = self.inner.read_many(regions, size, **how).astype(np.float32, copy=False)
-        known, kept = self._kept(before, how)
+        stored = self.inner.read_many(regions, size, **how)
+        before = stored.astype(np.float32, copy=False)
+        known, kept = self._kept(before, stored.dtype, how.get("fill"))
         after = np.empty_like(before)
         # One by one: a view stays in the processor's cache through all of its changes.
         for view, own, region in zip(known, after, regions, strict=True):
@@ -158,7 +159,9 @@ class ColouredView(View):
             noise = chance.standard_normal(view.shape, np.float32)
             view += noise * (self._colours.noise * self._step)
 
-    def _kept(self, before: Floats, how: How) -> tuple[Floats, NDArray[np.bool_]]:
+    def _kept(
+        self, before: Floats, stored: np.dtype[Any], fill: float | Sequence[float] | None
+    ) -> tuple[Floats, NDArray[np.bool_]]:
         """Return values without holes, and which ones, bool (n, height, width), do not change.
 
         These are missing and unwritten pixels, and what the reader was told to fill in.
@@ -166,9 +169,10 @@ class ColouredView(View):
         kept = np.zeros(before.shape[:-1], dtype=bool)
         if self.inner.dtype.kind == "f":
             kept |= np.isnan(before).any(axis=-1)
-        for value in (self.nodata, self.unwritten, how.get("fill")):
+        for value in (self.nodata, self.unwritten, fill):
             if value is not None:
-                kept |= _same(before, per_band(value, self.bands))
+                wanted = cast(np.asarray(per_band(value, self.bands)), stored)
+                kept |= _same(before, wanted.tolist())
         if not kept.any():
             return before, kept
         middle = (self._scale.low + self._scale.high) / 2

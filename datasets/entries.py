@@ -145,9 +145,10 @@ class Reading:
         if not text:
             return None
         if plain(text) not in _SPLITS:
+            column = self._table.columns[self._place["split"] or 0]
             raise TableError(
-                f"{self._table.path}: row {row.number} has the split {text!r}; it must be train, "
-                "val or test"
+                f"{self._table.path}: row {row.number} has the split {text!r}; what stands in the "
+                f"column {column!r} must be train, val or test"
             )
         return _SPLITS[plain(text)]
 

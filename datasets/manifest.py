@@ -5,6 +5,7 @@ mistake with the numbers of the rows.
 """
 
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
@@ -94,7 +95,9 @@ def read_manifest(
 
 
 def _check_same_image(path: Path, entries: Sequence[Entry]) -> None:
-    for rows in _together((entry.image.resolve(), entry) for entry in entries).values():
+    # Links are not followed, which is slow; what they hide is found by content.
+    places = ((os.path.normpath(entry.image.absolute()), entry) for entry in entries)
+    for rows in _together(places).values():
         if len(rows) > 1:
             raise TableError(
                 f"{path}: {listed([entry.row for entry in rows])} name the same image, "

@@ -15,6 +15,7 @@ from tnet.errors import DataError, one_line
 
 _DELIMITERS = (",", ";", "\t")
 _PARQUET = (".parquet", ".pq")
+_MARK = "\ufeff"
 _SHOWN = 5  # row numbers in a sentence
 
 
@@ -46,12 +47,14 @@ class Table:
         columns: names, as written.
         rows: in their order; lines without any text are left out.
         delimiter: between the columns; a comma for Parquet.
+        marked: whether the text began with a byte order mark, as spreadsheets want it.
     """
 
     path: Path
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     delimiter: str
+    marked: bool = False
 
     def find(self, names: Iterable[str]) -> int | None:
         """Return the index of the first of ``names`` that is a column, whatever its case."""
@@ -66,12 +69,12 @@ def read_table(path: Path) -> Table:
         TableError: if it cannot be read, or has no header or no row.
     """
     if path.suffix.lower() in _PARQUET:
-        columns, rows, delimiter = *_parquet(path), ","
+        table = Table(path, *_parquet(path), ",")
     else:
-        columns, rows, delimiter = _csv(path)
-    if not rows:
+        table = _csv(path)
+    if not table.rows:
         raise TableError(f"{path} holds no rows; write one a line below the header, one an image")
-    return Table(path, columns, rows, delimiter)
+    return table
 
 
 def plain(name: str) -> str:
@@ -90,8 +93,8 @@ def listed(numbers: Sequence[int]) -> str:
     return f"rows {', '.join(shown[:-1])} and {shown[-1]}"
 
 
-def _csv(path: Path) -> tuple[tuple[str, ...], tuple[Row, ...], str]:
-    text = _text(path)
+def _csv(path: Path) -> Table:
+    text, marked = _text(path)
     first, _, rest = text.partition("\n")
     skipped = 0
     told = re.fullmatch(r"sep=(.)\r?", first, re.IGNORECASE)  # as spreadsheets write it
@@ -114,7 +117,7 @@ def _csv(path: Path) -> tuple[tuple[str, ...], tuple[Row, ...], str]:
             number = reader.line_num + 1 + skipped
     except csv.Error as error:
         raise TableError(f"{path}: row {number} cannot be read ({one_line(error)})") from error
-    return columns, tuple(rows), delimiter
+    return Table(path, columns, tuple(rows), delimiter, marked)
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
@@ -138,24 +141,26 @@ def _fitted(
     return (*cells, *[""] * (len(columns) - len(cells)))[: len(columns)]
 
 
-def _text(path: Path) -> str:
-    """Return the text of a file in UTF-8 or UTF-16, with or without a byte order mark."""
+def _text(path: Path) -> tuple[str, bool]:
+    """Return the text of a file in UTF-8 or UTF-16, and whether it has a byte order mark."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise TableError(f"{path} cannot be read ({error.strerror or error})") from error
-    encoding = "utf-8-sig"
+    encoding = "utf-8"
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encoding = "utf-16"
     elif b"\0" in data[:2]:  # ASCII as UTF-16 without its mark
         encoding = "utf-16-be" if data[0] == 0 else "utf-16-le"
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise TableError(
             f"{path}: row {line} is no text in UTF-8; save the table as CSV in UTF-8"
         ) from error
+    marked = encoding == "utf-16" or text.startswith(_MARK)
+    return text.removeprefix(_MARK), marked
 
 
 def _parquet(path: Path) -> tuple[tuple[str, ...], tuple[Row, ...]]:

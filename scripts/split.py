@@ -179,7 +179,8 @@ def _text(table: "Table", splits: tuple[str, ...], folder: Path) -> str:
 
     place = table.find(COLUMNS["split"])
     files = [table.find(COLUMNS[role]) for role in ("image", "mask")]
-    lines = io.StringIO(newline="")
+    lines = io.StringIO("\ufeff" if table.marked else "", newline="")
+    lines.seek(0, io.SEEK_END)
     rows = csv.writer(lines, delimiter=table.delimiter, lineterminator="\n")
     columns = list(table.columns)
     rows.writerow(_with(columns, place, "split"))

@@ -109,6 +109,19 @@ def test_another_split_column_is_replaced_and_the_delimiter_kept(
     assert set(Counter(row["split"] for row in rows)) == {"train", "test"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_spreadsheet_finds_its_letters_again(
+    tnet: CommandLine, tmp_path: Path, encoding: str
+) -> None:
+    path = tmp_path / "t.csv"
+    lines = ["image,label", *(f"{i}.png,{'äö'[i % 2]}" for i in range(12))]
+    path.write_bytes("\r\n".join(lines).encode(encoding))
+    assert tnet("split", path, "--skip-images").code == 0
+    written = (tmp_path / "t-split.csv").read_bytes()
+    assert written.startswith("\ufeffimage".encode()) == (encoding != "utf-8")
+    assert written.decode("utf-8-sig").startswith("image,label,split\n0.png,ä,")
+
+
 def test_several_labels(tnet: CommandLine, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     lines = [f"{i}.png,{'|'.join('ab'[: i % 3])}" for i in range(30)]

@@ -12,12 +12,15 @@ import tifffile
 import torch
 from command_line import picture, write_png
 
+from tnet.adapters import open_pyramid
+from tnet.datasets import loading
 from tnet.datasets.augment import Augment
 from tnet.datasets.loading import Images, loader
 from tnet.datasets.manifest import Manifest, read_manifest
 from tnet.errors import DataError
 from tnet.geometry import Region
 from tnet.model import Input
+from tnet.pyramid import Pyramid
 from tnet.task import Sample
 
 SIZE = (60, 40)
@@ -223,3 +226,24 @@ def test_few_images_stay_open_and_a_batch_always_does(tmp_path: Path) -> None:
         images_of(read_manifest(tmp_path / "data.csv"), keep_open=0)
     with pytest.raises(IndexError, match="8 images"):
         images[8]
+
+
+def test_images_that_are_decoded_whole_do_not_fill_the_memory(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: Counter[str] = Counter()
+
+    def counted(path: Path, **options: Any) -> Pyramid:
+        opened[path.stem] += 1
+        return open_pyramid(path, **options)
+
+    monkeypatch.setattr(loading, "open_pyramid", counted)
+    images = images_of(manifest)
+    for _ in range(2):
+        all_of(images)
+    assert opened == dict.fromkeys(map(str, range(12)), 1)
+    monkeypatch.setattr(loading, "_MOST_BYTES", 3 * 60 * 40 * 3)
+    images = images_of(manifest)
+    for index in (0, 1, 2, 0, 3, 1, 0):
+        images[index]
+    assert opened == dict.fromkeys(map(str, range(4, 12)), 1) | {"0": 2, "1": 3, "2": 2, "3": 2}
