@@ -13,7 +13,7 @@ import os
 import struct
 import weakref
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from tnet.pyramid import Pyramid
 _KEY = 16  # bytes
 _MAGIC = b"tnet looks\0\1"
 _HEADER = struct.Struct(f"<{len(_MAGIC)}sI")
-_CHECKSUM = struct.Struct("<I")
+_BLOCK = 2**24  # bytes of the file that are read at once
 _THUMBNAIL = (64, 64)
 
 
@@ -201,29 +201,23 @@ class Memory:
                 f"{self.path}: does not hold looks of {self.features} features; remove it, or "
                 "name another file"
             )
-        length = len(_record(bytes(_KEY), np.zeros(self.features, np.float32)))
-        whole = (size - _HEADER.size) // length
-        self._file.truncate(_HEADER.size + whole * length)
-        for record in _records(self._file, length, min(whole, self._most)):
-            body, checksum = record[: -_CHECKSUM.size], record[-_CHECKSUM.size :]
-            if _CHECKSUM.pack(zlib.crc32(body)) == checksum:
-                self._rows[body[:_KEY]] = np.frombuffer(body, "<f4", offset=_KEY)
-
-
-def _records(file: Any, length: int, count: int) -> Iterator[bytes]:
-    """Yield records of one length, read many at a time."""
-    many = max(1, 2**22 // length)
-    while count > 0:
-        block = file.read(min(many, count) * length)
-        if len(block) < length:
-            return
-        count -= len(block) // length
-        yield from (block[i : i + length] for i in range(0, len(block) - length + 1, length))
+        layout = np.dtype([("key", f"V{_KEY}"), ("feature", "<f4", self.features), ("sum", "<u4")])
+        whole = (size - _HEADER.size) // layout.itemsize
+        self._file.truncate(_HEADER.size + whole * layout.itemsize)
+        whole = min(whole, self._most)
+        many = max(1, _BLOCK // layout.itemsize)
+        for first in range(0, whole, many):
+            block = self._file.read(min(many, whole - first) * layout.itemsize)
+            records = np.frombuffer(block, layout, len(block) // layout.itemsize)
+            for i, checksum in enumerate(records["sum"].tolist()):
+                body = memoryview(block)[i * layout.itemsize : (i + 1) * layout.itemsize - 4]
+                if zlib.crc32(body) == checksum:
+                    self._rows[bytes(body[:_KEY])] = records["feature"][i]
 
 
 def _record(key: bytes, feature: NDArray[np.float32]) -> bytes:
     body = key + np.asarray(feature, "<f4").tobytes()
-    return body + _CHECKSUM.pack(zlib.crc32(body))
+    return body + zlib.crc32(body).to_bytes(4, "little")
 
 
 def _place(region: Region, valid: Region | None) -> bytes:
