@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tnet.errors import UsageError
 from tnet.objective import Evidence, Rule, loss
 from tnet.penalties import contrastive, l2_penalty
+from tnet.rewards import rewards
 
 HALF = torch.tensor(0.5)
 
@@ -260,6 +261,22 @@ def test_several_walks_are_compared_with_each_other() -> None:
     wanted = 0.1 * float(worth[0] - worth[1]) * (ways[0] - ways[1]) / 2
     assert float(got.main_reinforce.detach()) == pytest.approx(wanted, abs=1e-6)
     assert float(got.reward) == pytest.approx(float(worth.mean()))
+
+
+def test_normalised_advantages_have_a_length_of_one() -> None:
+    e, label = evidence(images=2)
+    rule = Rule(reinforce=1.0, reward="probability", cap=2)
+    plain, unit = (loss(e, label, HALF, replace(rule, normalise=on)) for on in (False, True))
+    chosen = (e.level_G > 0) & (e.level_G < 2)
+    whole = rewards(e.logits_BK, label, "probability") - 0.5
+    single = (rewards(e.glimpse_logits_GK, label[e.image_G], "probability") - 0.5)[chosen]
+    torch.testing.assert_close(unit.main_reinforce * rms(whole), plain.main_reinforce)
+    torch.testing.assert_close(unit.glimpse_reinforce * rms(single), plain.glimpse_reinforce)
+    torch.testing.assert_close(unit.baseline, plain.baseline, rtol=0, atol=0)
+
+
+def rms(x: Tensor) -> Tensor:
+    return x.square().mean().sqrt()
 
 
 def test_a_batch_of_one_falls_back_on_the_running_baseline() -> None:
