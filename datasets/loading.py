@@ -5,6 +5,7 @@ Nothing is decoded here: the walk reads what it looks at, in threads of its own.
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -23,7 +24,7 @@ from tnet.errors import DataError, one_line
 from tnet.geometry import Region
 from tnet.model import Input
 from tnet.pyramid import Pyramid
-from tnet.task import Sample
+from tnet.settings import Sample
 
 _MOST_BYTES = 2**30  # of decoded pixels that open images hold
 
@@ -32,8 +33,9 @@ class Images(Dataset[Sample]):
     """The images of a manifest, ready for the walk; those that fail are left out and named.
 
     An image is opened at its first use and stays open while few others were asked for. The one
-    that was not asked for the longest is closed when too many are open, in use or not: a batch
-    must not be larger than ``keep_open``, and :func:`loader` sees to it.
+    that was not asked for the longest is closed when too many are open, in use or not;
+    :func:`loader` sees to it that two batches can be open. What is read of a closed image all the
+    same is read from its file opened anew, which is slow.
 
     Args:
         entries: rows of the manifest.
@@ -72,7 +74,7 @@ class Images(Dataset[Sample]):
         self.failed: dict[int, str] = {}
         self._augment, self._expects = augment or Augment(), expects
         self._mpp = mpp
-        self._batch = 1
+        self._in_use = 1
         self._open: OrderedDict[int, Pyramid] = OrderedDict()
         self._boxes: dict[int, tuple[Region, ...]] = {}
 
@@ -104,9 +106,7 @@ class Images(Dataset[Sample]):
             DataError: if it cannot be opened, or is not of the bands and values expected.
         """
         if index not in self._open:
-            entry = self.entries[index]
-            mpp = self._mpp if entry.mpp is None else entry.mpp
-            self._open[index] = open_pyramid(entry.image, mpp=mpp)
+            self._open[index] = self._opened(index)
             self._close_others(index)
         self._open.move_to_end(index)
         return self._open[index]
@@ -124,14 +124,18 @@ class Images(Dataset[Sample]):
             self.failed.setdefault(index, reason)
 
     def make_room(self, batch: int) -> None:
-        """Let so many images be open at once."""
-        self._batch = max(self._batch, batch)
-        self.keep_open = max(self.keep_open, batch)
+        """Let the images of two batches be open at once: the next may be asked for already."""
+        self._in_use = max(self._in_use, 2 * batch)
+        self.keep_open = max(self.keep_open, 2 * batch)
 
     def close(self) -> None:
         """Close all images; those that are asked for again are opened again."""
         while self._open:
             self._open.popitem()[1].close()
+
+    def _opened(self, index: int) -> Pyramid:
+        entry = self.entries[index]
+        return open_pyramid(entry.image, mpp=self._mpp if entry.mpp is None else entry.mpp)
 
     def _sample(self, index: int) -> Sample:
         entry, pyramid = self.entries[index], self.pyramid(index)
@@ -139,7 +143,7 @@ class Images(Dataset[Sample]):
         boxes = self._boxes_of(index, pyramid)
         seed = draw_seed(self.seed, self.epoch, index)
         shown = augmented(
-            Guarded(pyramid, lambda error: self._fail(index, error)),
+            Guarded(pyramid, partial(self._opened, index), partial(self._fail, index)),
             self._augment,
             seed,
             mean=self._expects.mean,
@@ -187,7 +191,7 @@ class Images(Dataset[Sample]):
         held = {i: _bytes(pyramid) for i, pyramid in self._open.items()}
         while len(self._open) > 1:
             crowded = len(self._open) > self.keep_open
-            heavy = sum(held.values()) > _MOST_BYTES and len(self._open) > self._batch
+            heavy = sum(held.values()) > _MOST_BYTES and len(self._open) > self._in_use
             if not crowded and not heavy:
                 break
             oldest, pyramid = self._open.popitem(last=False)

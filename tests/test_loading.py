@@ -21,7 +21,7 @@ from tnet.errors import DataError
 from tnet.geometry import Region
 from tnet.model import Input
 from tnet.pyramid import Pyramid
-from tnet.task import Sample
+from tnet.settings import Sample
 
 SIZE = (60, 40)
 WHOLE = Region(0, 0, *SIZE)
@@ -172,6 +172,22 @@ def test_an_image_that_breaks_while_it_is_read_is_blank_once_and_then_left_out(
     assert Path(images[1].pyramid.name).stem in {"5", "9"}
 
 
+def test_a_read_that_fails_is_tried_once_more(
+    manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*arguments: Any, **options: Any) -> None:
+        raise OSError("the network is away")
+
+    images = images_of(manifest)
+    pyramid = images.pyramid(1)
+    monkeypatch.setattr(pyramid, "read_many", away)
+    np.testing.assert_array_equal(images[1].pyramid.read(WHOLE, SIZE), picture(*SIZE, seed=1))
+    assert images.failed == {}
+    monkeypatch.setattr(loading, "open_pyramid", away)
+    assert (images[1].pyramid.read(WHOLE, SIZE) == 255).all()
+    assert images.failed == {1: "the network is away"}
+
+
 def test_images_can_be_dropped_from_outside(manifest: Manifest) -> None:
     images = images_of(manifest)
     images.drop(0, "not wanted")
@@ -203,6 +219,11 @@ def test_few_images_stay_open_and_a_batch_always_does(tmp_path: Path) -> None:
         lines.append(f"{row}.tif,{'ab'[row % 2]}")
     (tmp_path / "data.csv").write_text("\n".join(lines))
     images = images_of(read_manifest(tmp_path / "data.csv"), keep_open=2)
+    early = images[7].pyramid
+    for index in range(7):
+        assert images[index].pyramid.read(Region(0, 0, 9, 9), (9, 9)).any()
+    expected = picture(64, 64, seed=7)[:9, :9]  # read from a file that was closed meanwhile
+    np.testing.assert_array_equal(early.read(Region(0, 0, 9, 9), (9, 9)), expected)
     first = images[0].pyramid
     again = images[0].pyramid
     assert (
