@@ -48,8 +48,12 @@ def by_hand(trace: Trace) -> float:
     return total / weights
 
 
-def test_the_loss_by_hand() -> None:
-    trace = walked()
+ONE_BELOW = Plan(view=(16, 16), steps=(Step(3, 3, 0.5, 3), Step(2, 2, 0.5, 1)))
+
+
+@pytest.mark.parametrize("plan", [PLAN, ONE_BELOW], ids=["2", "1"])
+def test_the_loss_by_hand(plan: Plan) -> None:
+    trace = walked(plan)
     assert float(distillation_loss(trace)) == pytest.approx(by_hand(trace), abs=1e-6)
     wanted = [below(trace, i) for i in range(len(trace.visits))]
     assert subtree_weights(trace).tolist() == pytest.approx(wanted, abs=1e-6)

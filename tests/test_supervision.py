@@ -68,6 +68,7 @@ def taught(box: Region, plan: Plan = ONE_STEP) -> set[int]:
 def test_all_cells_of_a_large_box_are_taught() -> None:
     # Cells are 16 px. The box covers rows 1 and 2 wholly, half of column 0, a third of column 3.
     assert taught(Region(8, 16, 45, 32)) == {4, 5, 6, 8, 9, 10}
+    assert taught(Region(9, 16, 44, 32)) == {5, 6, 9, 10}
 
 
 @pytest.mark.parametrize(
