@@ -15,6 +15,7 @@ from command_line import CommandLine
 from PIL import Image
 from safetensors.torch import load_file
 
+from tnet.adapters import open_pyramid
 from tnet.bundle import load
 from tnet.scripts.epochs import Epochs
 from tnet.scripts.runs import Run
@@ -103,8 +104,8 @@ def test_a_table_becomes_a_model(tnet: CommandLine, data: Path, tmp_path: Path) 
     assert done.err.count("epoch 6/6") == 1
     assert "Lightning" not in done.err
     picture = data.parent / "0.png"
-    said = tnet("classify", picture, "--model", run / "model.safetensors", "--json")
-    assert json.loads(said.out)["results"][0]["label"] == "red"
+    done = tnet("classify", picture, "--model", run / "model.safetensors", "--json")
+    assert json.loads(done.out)["results"][0]["label"] == "red"
 
 
 @pytest.mark.parametrize(
@@ -232,8 +233,8 @@ def test_several_labels_and_other_bands(tnet: CommandLine, tmp_path: Path) -> No
     for i in range(16):
         pixels = np.random.default_rng(i).integers(500, 1500, (4, 40, 40)).astype(np.uint16)
         pixels[i % 4] += 2000
-        options_ = {"photometric": "minisblack", "planarconfig": "separate"}
-        tifffile.imwrite(tmp_path / f"{i}.tif", pixels, **options_)
+        file = tmp_path / f"{i}.tif"
+        tifffile.imwrite(file, pixels, photometric="minisblack", planarconfig="separate")
         labels = "|".join(name for name, on in (("a", i % 2), ("b", i % 4 > 1)) if on)
         lines.append(f"{i}.tif;{labels};0.5;{'val' if i > 11 else 'train'}")
     (tmp_path / "t.csv").write_text("\n".join(lines))
@@ -252,16 +253,12 @@ def test_several_labels_and_other_bands(tnet: CommandLine, tmp_path: Path) -> No
 def test_an_image_that_breaks_is_named_and_left_out(
     tnet: CommandLine, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import tnet.datasets.loading as loading
-
-    opening = loading.open_pyramid
-
     def failing(path: Any, **more: Any) -> Any:
         if path.name == "4.png":
             raise OSError("the disk has gone")
-        return opening(path, **more)
+        return open_pyramid(path, **more)
 
-    monkeypatch.setattr(loading, "open_pyramid", failing)
+    monkeypatch.setattr("tnet.datasets.loading.open_pyramid", failing)
     run = tmp_path / "run"
     done = tnet("train", data, "--out", run, "--json", *options())
     assert done.code == 0, done.err

@@ -13,7 +13,7 @@ from tnet.scripts.learning import Ongoing, average
 from tnet.scripts.stopping import Stop, Stopped
 
 
-def batches(skip: int = 0) -> Ongoing:
+def batches(skip: int = 0) -> Any:
     loader: DataLoader[Any] = DataLoader(cast(Any, range(10)), batch_size=3, collate_fn=list)
     ongoing = Ongoing(loader)
     if skip:
@@ -49,7 +49,7 @@ def test_skipped_images_are_not_opened() -> None:
             opened.append(index)
             return index
 
-    ongoing = Ongoing(DataLoader(cast(Any, Images()), batch_size=3, collate_fn=list))
+    ongoing: Any = Ongoing(DataLoader(cast(Any, Images()), batch_size=3, collate_fn=list))
     ongoing.load_state_dict({"batches": 3})
     assert list(ongoing) == [[9]]
     assert opened == [9]
