@@ -2,21 +2,25 @@
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from fakes import FEATURES, fake_model, noise, watched
+from fakes import FEATURES, fake_model, noise, quiet_trainer, watched
+from torch.utils.data import DataLoader
 
 from tnet.adapters.array import open_array
 from tnet.adapters.overlay import draw_walk
 from tnet.aggregate import AggregateName, named_aggregate
 from tnet.errors import DataError, UsageError
 from tnet.geometry import Region
+from tnet.memory import Memory
+from tnet.objective import Rule
 from tnet.plan import Plan, Step
 from tnet.recipes import build
 from tnet.record import NO_EVIDENCE, Walk
+from tnet.task import Sample, Settings, Training
 from tnet.tiling import over_tiles, tile_visits
 from tnet.traversal import traverse, walk
 
@@ -197,3 +201,20 @@ def test_an_empty_image_among_others_spoils_no_gradient(aggregate: AggregateName
     for parameter in [*model.aggregate.parameters(), *model.classifier.parameters()]:
         assert parameter.grad is not None
         assert parameter.grad.isfinite().all()
+
+
+def test_a_training_over_tiles_reads_each_tile_once() -> None:
+    opened = [watched(noise(48, 64, 3, seed=i), name=str(i)) for i in range(4)]
+    model = build("default", classes=["a", "b"], backbone="test_resnet", aggregate="attention")
+    model.plan = TILES
+    memory = Memory(None, model.classifier.linear.in_features)
+    settings = Settings(rule=Rule(reinforce=0.0, main_ce=1.0), freeze="backbone", head_lr=0.01)
+    training = Training(model, settings, memory=memory)
+    batch = [Sample(picture, i % 2, i) for i, (picture, _) in enumerate(opened)]
+    before = model.classifier.linear.weight.detach().clone()
+    loader: DataLoader[Any] = DataLoader(cast(Any, batch), batch_size=4, collate_fn=list)
+    quiet_trainer(3).fit(training, loader, loader)
+    assert len(memory) == 4 * 12
+    for _, read in opened:
+        assert len([region for region in read if region.width == 16]) == 12
+    assert not torch.equal(model.classifier.linear.weight, before)
