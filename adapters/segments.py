@@ -4,7 +4,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from tnet.errors import DataError
 Pixels = NDArray[Any]
 Window = tuple[slice, slice]
 
-CACHE_BYTES = 2**26
+CACHE_BYTES = 2**27
 
 _MOST_PLACES = 512  # at a time: systems take no more than 1024 at once
 _ENTRY_BYTES = 2**9  # of an array's place in the cache: those of one value would count for nothing
@@ -57,6 +57,11 @@ class ByteBoundedCache:
                 with self._lock:
                     self._gates.pop(key, None)
         return array
+
+    def holds(self, keys: Iterable[Hashable]) -> bool:
+        """Say whether the arrays of all keys are there."""
+        with self._lock:
+            return all(key in self._entries for key in keys)
 
     def _keep(self, key: Hashable, array: Pixels) -> None:
         with self._lock:

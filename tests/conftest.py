@@ -30,6 +30,16 @@ def _same_seed_for_every_test() -> None:
         sys.modules["torch"].manual_seed(0)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_compiler_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep torch.compile away from the machine's cache.
+
+    A file that an interrupted run left there half-written would fail a test.
+    """
+    # torch names the machine's as soon as it is imported.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path_factory.mktemp("inductor"))
+
+
 @pytest.fixture
 def tnet(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "CommandLine":
     """Return the command line, to be called as a shell would."""

@@ -69,9 +69,18 @@ def test_a_map_that_a_hand_can_compute() -> None:
     torch.testing.assert_close(grad_cam(Linear(), view, 1, "stage"), wanted)
 
 
-@pytest.mark.parametrize(
-    "name", ["test_resnet", "test_efficientnet", "test_convnext", "das_resnet18"]
-)
+# One of each family that comes with TNet.
+FAMILIES = [
+    "van_b0",
+    "iaff_resnet32_cifar",
+    "aff_resnet18_port",
+    "rfaconv_resnet18",
+    "das_resnet18",
+    "bagnet77",
+]
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_convnext", *FAMILIES])
 @pytest.mark.parametrize("stage", [-2, -1])
 def test_a_stage_of_a_timm_model(name: str, stage: int) -> None:
     torch.manual_seed(0)
@@ -111,6 +120,24 @@ def test_inside_a_glimpse(aggregate: str) -> None:
         assert wanted.max() > 0
     assert torch.equal(cams[None], cams[places[0]])
     assert not torch.allclose(cams[places[0]], cams[places[1]], atol=1e-7)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_any_family_inside_a_glimpse(name: str) -> None:
+    torch.manual_seed(0)
+    model: Any = build("default", classes=["a", "b"], backbone=name, bands=4).eval()
+    network = model.backbone.model
+    layer = network.get_submodule(network.feature_info[-2]["module"])
+    view = torch.randint(0, 255, (4, 48, 64), dtype=torch.uint8)
+    place = (10.0, 90.0, 3.0)
+
+    def logits() -> Tensor:
+        feature = model.place(model.look(view[None]).feature, torch.tensor([place]))
+        return model.classifier(feature)
+
+    for number, name_of_class in enumerate(model.classes):
+        cam = grad_cam(model, view, name_of_class, -2, position=place)
+        torch.testing.assert_close(cam, by_hand(logits, layer, number), rtol=1e-4, atol=1e-7)
 
 
 def test_the_released_backbones_have_stages_by_name() -> None:

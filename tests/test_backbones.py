@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from backbone_checks import gives_map_and_feature
 
-from tnet.backbones.bagnet import BagNet77
 from tnet.backbones.efficientnet import TappedEfficientNet
 from tnet.backbones.generic import TimmBackbone, timm_names
 from tnet.errors import UsageError
@@ -25,13 +25,9 @@ NETWORKS = [
 @pytest.mark.parametrize("bands", [1, 5])
 def test_a_timm_model_gives_what_it_says(name: str, bands: int) -> None:
     torch.manual_seed(0)
-    backbone = TimmBackbone(name, bands=bands).eval()
-    with torch.inference_mode():
-        feature_map, feature = backbone(torch.randn(2, bands, 96, 64))
-    assert feature_map.shape == (2, backbone.map_channels, 6, 4)
-    assert feature.shape == (2, backbone.features)
-    assert feature_map.isfinite().all()
-    assert feature.isfinite().all()
+    backbone = TimmBackbone(name, bands=bands)
+    view = torch.randn(2, bands, 96, 64)
+    gives_map_and_feature(backbone, view, backbone.map_channels, (6, 4))
 
 
 def test_a_transformer_at_its_native_size() -> None:
@@ -79,19 +75,16 @@ def test_a_stride_that_no_map_has() -> None:
         TimmBackbone("resnet18", stride=1)
 
 
+@pytest.mark.parametrize("name", ["vgg11", "aff_resnet32_cifar", "bagnet77"])
+def test_no_stochastic_depth(name: str) -> None:
+    with torch.device("meta"), pytest.raises(UsageError, match=f"'{name}' has no stochastic depth"):
+        TimmBackbone(name, drop_path=0.1)
+
+
 def test_the_names_are_those_that_can_be_built() -> None:
     names = timm_names()
     assert {"resnet18", "convnext_atto"} <= set(names)
     assert not [name for name in names if ":" in name or "/" in name]
-
-
-def test_bagnet_of_its_own_size_and_others() -> None:
-    backbone = BagNet77(bands=2).eval()
-    with torch.inference_mode():
-        for size, side in ((77, 9), (96, 11)):
-            feature_map, feature = backbone(torch.randn(1, 2, size, size))
-            assert feature_map.shape == (1, 1024, side, side)
-            assert feature.shape == (1, 512)
 
 
 @pytest.mark.parametrize("tap", [(0, 0), (3, 2), (6, 0)])

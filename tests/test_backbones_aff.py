@@ -7,6 +7,15 @@ from typing import Any
 import pytest
 import timm
 import torch
+from backbone_checks import (
+    compiles,
+    exports_with_any_batch,
+    gives_map_and_feature,
+    ignores_memory_format,
+    is_one_graph,
+    trains_every_weight,
+    works_in_bfloat16,
+)
 from torch import Tensor, nn
 
 from tnet.backbones import aff, aff_port
@@ -161,12 +170,9 @@ def test_every_context_of_the_iterative_fusion_learns() -> None:
 
 @pytest.mark.parametrize(("size", "side"), [((32, 48), (8, 12)), ((21, 30), (6, 8))])
 def test_a_backbone_of_any_size_and_bands(size: tuple[int, int], side: tuple[int, int]) -> None:
-    backbone = TimmBackbone("aff_resnet32_cifar", bands=4).eval()
-    with torch.inference_mode():
-        feature_map, feature = backbone(torch.randn(1, 4, *size))
-    assert feature_map.shape == (1, 256, *side)
-    assert feature.shape == (1, backbone.features) == (1, 256)
-    assert feature_map.isfinite().all()
+    backbone = TimmBackbone("aff_resnet32_cifar", bands=4)
+    gives_map_and_feature(backbone, torch.randn(1, 4, *size), 256, side)
+    assert backbone.features == 256
 
 
 @pytest.mark.parametrize("kind", NARROW)
@@ -191,11 +197,7 @@ def test_head_and_intermediate_maps(kind: str) -> None:
 @pytest.mark.parametrize("fuse", ["add", "aff", "iaff"])
 def test_training_on_one_view(kind: str, fuse: str) -> None:
     """The global context always sees one pixel; at 32 pixels the last stages do, too."""
-    network = small(kind, fuse).train()
-    out = network(torch.randn(1, 3, 32, 32))
-    out.sum().backward()
-    assert out.isfinite().all()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+    trains_every_weight(small(kind, fuse), torch.randn(1, 3, 32, 32))
 
 
 def test_batch_norms_of_one_value_keep_their_statistics() -> None:
@@ -226,57 +228,36 @@ def test_group_norms_in_the_place_of_batch_norms() -> None:
 @pytest.mark.parametrize("kind", NARROW)
 @pytest.mark.parametrize("training", [False, True])
 def test_bfloat16_autocast(kind: str, training: bool) -> None:
-    network, view = small(kind).train(training), torch.randn(4, 3, 64, 64)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = network(view)
     # Over four pooled values a batch norm makes much of little, and more so of rounding.
-    assert out.isfinite().all()
-    if not training:
-        torch.testing.assert_close(out.float(), network(view), rtol=0.1, atol=0.1)
-    out.float().sum().backward()
+    atol = None if training else 0.1
+    works_in_bfloat16(small(kind).train(training), torch.randn(4, 3, 64, 64), atol)
 
 
 @pytest.mark.parametrize("kind", NARROW)
 def test_memory_format_and_precision_change_nothing(kind: str) -> None:
-    network, view = small(kind).eval(), torch.randn(2, 3, 64, 64)
-    with torch.inference_mode():
-        out = network(view)
-        last = network(view.contiguous(memory_format=torch.channels_last))
-        exact = network.double()(view.double())
-    torch.testing.assert_close(out, last, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(out, exact.float(), rtol=1e-4, atol=1e-5)
+    ignores_memory_format(small(kind), torch.randn(2, 3, 64, 64), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", NARROW)
 def test_one_graph_for_the_compiler(kind: str) -> None:
-    training = kind == "cifar"
-    network, view = small(kind).train(training), torch.randn(1, 3, 32, 32)
-    backend = "aot_eager" if training else "eager"
-    out = torch.compile(network, backend=backend, fullgraph=True)(view)
-    torch.testing.assert_close(out, network(view))
-    out.sum().backward()
+    is_one_graph(small(kind).train(kind == "cifar"), torch.randn(1, 3, 32, 32))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
-def test_compiled(training: bool) -> None:
+def test_a_block_compiled(training: bool) -> None:
     layout = replace(NARROW["imagenet"], depths=(1,), widths=(8,), start=1)
     network = AFFResNet(layout, "iaff", num_classes=5).train(training)
-    view = torch.randn(2, 3, 32, 32)
-    out = torch.compile(network)(view)
-    torch.testing.assert_close(out, network(view), rtol=1e-4, atol=1e-4)
-    out.sum().backward()
+    compiles(network, torch.randn(2, 3, 32, 32))
+
+
+@pytest.mark.slow
+def test_a_network_compiled() -> None:
+    compiles(small().eval(), torch.randn(1, 3, 64, 64))
 
 
 def test_export_with_any_batch() -> None:
-    network = small().eval()
-    batch = torch.export.Dim("batch", min=1, max=64)
-    program = torch.export.export(
-        network, (torch.randn(2, 3, 64, 64),), dynamic_shapes=({0: batch},)
-    )
-    view = torch.randn(3, 3, 64, 64)
-    with torch.inference_mode():
-        torch.testing.assert_close(program.module()(view), network(view))
+    exports_with_any_batch(small(), torch.randn(2, 3, 64, 64))
 
 
 def test_initial_weights() -> None:

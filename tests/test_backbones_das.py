@@ -6,6 +6,15 @@ from typing import Any
 import pytest
 import timm
 import torch
+from backbone_checks import (
+    compiles,
+    exports_with_any_batch,
+    gives_map_and_feature,
+    ignores_memory_format,
+    is_one_graph,
+    trains_every_weight,
+    works_in_bfloat16,
+)
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -56,13 +65,10 @@ def test_the_seven_gates_of_mobilenet_fit_the_published_counts() -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_as_a_backbone_at_any_resolution(name: str) -> None:
     torch.manual_seed(0)
-    backbone = TimmBackbone(name, bands=5, stride=16, drop_path=0.1).eval()
-    for width, height in ((64, 64), (96, 33)):
-        with torch.inference_mode():
-            final, feature = backbone(torch.randn(1, 5, height, width))
-        assert final.shape == (1, backbone.map_channels, -(-height // 16), -(-width // 16))
-        assert feature.shape == (1, backbone.features)
-        assert feature.isfinite().all()
+    backbone = TimmBackbone(name, bands=5, stride=16, drop_path=0.1)
+    channels = 96 if "mobilenet" in name else 256
+    for size, side in (((64, 64), (4, 4)), ((33, 96), (3, 6))):
+        gives_map_and_feature(backbone, torch.randn(1, 5, *size), channels, side)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -145,14 +151,38 @@ def test_gates_are_there_when_activations_are_recomputed() -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_a_single_view_trains_every_weight(name: str) -> None:
     torch.manual_seed(0)
-    model = timm.create_model(name, num_classes=3).train()
-    model(torch.randn(1, 3, 64, 64)).logsumexp(1).sum().backward()
-    for gate in gates(model):
-        for key, parameter in gate.named_parameters():
-            assert parameter.grad is not None, key
-            assert parameter.grad.isfinite().all(), key
+    model = timm.create_model(name, num_classes=3)
+    trains_every_weight(model, torch.randn(1, 3, 64, 64))
     slopes = [gate.sampling.weight.grad for gate in gates(model)[:3]]
     assert all(slope is not None and slope.abs().max() > 0 for slope in slopes)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_single_view_of_32_pixels_trains(name: str) -> None:
+    """The last map is one pixel, of which a batch norm can learn nothing."""
+    model = timm.create_model(name, num_classes=3)
+    trains_every_weight(model, torch.randn(1, 3, 32, 32))
+    norms: list[Any] = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert (norms[0].running_mean != 0).all()
+    assert (norms[-1].running_mean == 0).all()
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_gated_network_is_the_plain_one_and_gates(name: str) -> None:
+    torch.manual_seed(0)
+    gated = timm.create_model(name, num_classes=3).double().eval()
+    plain = timm.create_model(name.removeprefix("das_"), num_classes=3).double().eval()
+    plain.load_state_dict({key: gated.state_dict()[key] for key in plain.state_dict()})
+    twins = zip(
+        *([m for m in net.modules() if isinstance(m, nn.BatchNorm2d)] for net in (gated, plain)),
+        strict=True,
+    )
+    assert all((a.eps, a.momentum) == (b.eps, b.momentum) for a, b in twins)
+    for gate in gates(gated):
+        nn.init.zeros_(gate.layer_norm.weight)
+        nn.init.constant_(gate.layer_norm.bias, 100.0)
+    view = torch.randn(1, 3, 64, 64, dtype=torch.float64)
+    torch.testing.assert_close(gated(view), plain(view))
 
 
 def test_group_norms_train_on_maps_of_one_pixel() -> None:
@@ -168,13 +198,15 @@ def test_bfloat16(training: bool) -> None:
     torch.manual_seed(0)
     model = timm.create_model("das_resnet18", num_classes=3).train(training)
     x = torch.randn(2, 3, 64, 64)
+    works_in_bfloat16(model, x, atol=0.1)
     wanted = model(x)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        got = model(x)
-    torch.testing.assert_close(got.float(), wanted, rtol=0.1, atol=0.1)
-    got.float().sum().backward()
     whole = model.bfloat16()(x.bfloat16())
     torch.testing.assert_close(whole.float(), wanted, rtol=0.1, atol=0.1)
+
+
+def test_memory_format_and_precision_change_nothing() -> None:
+    model = timm.create_model("das_resnet18", num_classes=3)
+    ignores_memory_format(model, torch.randn(2, 3, 64, 64), atol=1e-5)
 
 
 def test_a_gate_keeps_the_maps_type_and_layout() -> None:
@@ -187,30 +219,27 @@ def test_a_gate_keeps_the_maps_type_and_layout() -> None:
 def test_compiled_without_a_break() -> None:
     torch.manual_seed(0)
     model = add_das(timm.create_model("test_resnet", num_classes=3)).eval()
-    x = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        got = torch.compile(model, fullgraph=True, backend="eager")(x)
-        torch.testing.assert_close(got, model(x))
+    is_one_graph(model, torch.randn(1, 3, 64, 64))
 
 
 @pytest.mark.slow
-def test_compiled() -> None:
-    torch.manual_seed(0)
-    # A whole das_resnet18 compiles too, in minutes; its parts are these.
-    model = add_das(timm.create_model("test_resnet", num_classes=3), 1).eval()
-    x = torch.randn(1, 3, 64, 64)
-    with torch.no_grad():
-        got = torch.compile(model, fullgraph=True)(x)
-        torch.testing.assert_close(got, model(x), rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("training", [False, True])
+def test_a_gate_compiled(training: bool) -> None:
+    gate = DeformableGate(8).train(training)
+    nn.init.normal_(gate.sampling.weight)
+    compiles(gate, torch.randn(2, 8, 6, 5))
 
 
-def test_exported() -> None:
+@pytest.mark.slow
+def test_a_network_compiled() -> None:
+    model = add_das(timm.create_model("test_resnet", num_classes=3)).eval()
+    compiles(model, torch.randn(1, 3, 64, 64))
+
+
+def test_export_with_any_batch() -> None:
     torch.manual_seed(0)
-    model = timm.create_model("das_resnet18", num_classes=3).eval()
-    x = torch.randn(1, 3, 64, 64)
-    exported = torch.export.export(model, (x,)).module()
-    with torch.no_grad():
-        torch.testing.assert_close(exported(x), model(x), rtol=1e-4, atol=1e-4)
+    model = timm.create_model("das_resnet18", num_classes=3)
+    exports_with_any_batch(model, torch.randn(2, 3, 64, 64))
 
 
 def test_torchs_counter_sees_the_backward_pass_too() -> None:

@@ -5,6 +5,16 @@ from typing import Any
 import pytest
 import timm
 import torch
+from backbone_checks import (
+    compiles,
+    exports_with_any_batch,
+    gives_map_and_feature,
+    ignores_memory_format,
+    infers_in_bfloat16,
+    is_one_graph,
+    trains_every_weight,
+    works_in_bfloat16,
+)
 from golden_soft import read_json, recipe_state
 from shared_data import shared_folder
 from torch import Tensor, nn
@@ -102,12 +112,9 @@ def test_maps_and_head(name: str) -> None:
 def test_a_backbone_of_any_size_and_bands(
     name: str, size: tuple[int, int], side: tuple[int, int]
 ) -> None:
-    backbone = TimmBackbone(name, bands=4, drop_path=0.1).eval()
-    with torch.inference_mode():
-        feature_map, feature = backbone(torch.randn(1, 4, *size))
-    assert feature_map.shape == (1, 256, *side)
-    assert feature.shape == (1, backbone.features) == (1, 512)
-    assert feature_map.isfinite().all()
+    backbone = TimmBackbone(name, bands=4, drop_path=0.1)
+    gives_map_and_feature(backbone, torch.randn(1, 4, *size), 256, side)
+    assert backbone.features == 512
 
 
 @pytest.mark.parametrize("literal", [False, True])
@@ -125,11 +132,8 @@ def test_group_norms_in_the_place_of_batch_norms(literal: bool) -> None:
 @pytest.mark.parametrize("side", [32, 64])
 def test_training_on_one_view(name: str, side: int) -> None:
     """At 32 pixels the last map is one pixel, of which a batch norm can learn nothing."""
-    network = small(name, drop_path_rate=0.2).train()
-    out = network(torch.randn(1, 3, side, side))
-    out.sum().backward()
-    assert out.isfinite().all()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+    network = small(name, drop_path_rate=0.2)
+    trains_every_weight(network, torch.randn(1, 3, side, side))
     norms = network.layer1[0].conv1.norm, network.layer4[0].conv1.norm
     assert [bool((norm.running_mean == 0).all()) for norm in norms] == [False, side == 32]
 
@@ -137,64 +141,43 @@ def test_training_on_one_view(name: str, side: int) -> None:
 @pytest.mark.parametrize("name", SMALLEST)
 @pytest.mark.parametrize("training", [False, True])
 def test_bfloat16_autocast(name: str, training: bool) -> None:
-    network, view = small(name).train(training), torch.randn(2, 3, 64, 64)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = network(view)
     # One batch norm of two values after the other makes of a rounding what it likes.
     atol = 0.5 if training else 0.05
-    torch.testing.assert_close(out.float(), network(view), rtol=0.1, atol=atol)
-    torch.autograd.backward(out.float().sum())
+    works_in_bfloat16(small(name).train(training), torch.randn(2, 3, 64, 64), atol)
 
 
 @pytest.mark.parametrize("name", SMALLEST)
 def test_bfloat16_inference(name: str) -> None:
     """Without gradients the weights multiply in place, into numbers of less precision."""
-    network, view = small(name).eval(), torch.randn(2, 3, 64, 64)
-    with torch.inference_mode():
-        exact = network(view)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            out = network(view)
-    assert out.dtype == torch.bfloat16
-    torch.testing.assert_close(out.float(), exact, rtol=0.1, atol=0.05)
+    infers_in_bfloat16(small(name), torch.randn(2, 3, 64, 64))
 
 
 @pytest.mark.parametrize("name", SMALLEST)
-def test_memory_format_changes_nothing(name: str) -> None:
-    network, view = small(name).eval(), torch.randn(2, 3, 64, 64)
-    with torch.inference_mode():
-        last = network(view.contiguous(memory_format=torch.channels_last))
-        torch.testing.assert_close(last, network(view), rtol=0, atol=1e-6)
+def test_memory_format_and_precision_change_nothing(name: str) -> None:
+    ignores_memory_format(small(name), torch.randn(2, 3, 64, 64))
 
 
 def test_one_graph_for_the_compiler() -> None:
-    network, view = small().eval(), torch.randn(1, 3, 64, 64)
-    compiled: Any = torch.compile(network, backend="eager", fullgraph=True)
-    with torch.inference_mode():
-        torch.testing.assert_close(compiled(view), network(view))
+    is_one_graph(small().eval(), torch.randn(1, 3, 64, 64))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("name", SMALLEST)
-def test_compiled(name: str, training: bool) -> None:
-    block, view = small(name).layer2[0].train(training), torch.randn(4, 8, 16, 16)
-    compiled: Any = torch.compile(block)
-    out = compiled(view)
-    torch.testing.assert_close(out, block(view), rtol=1e-4, atol=1e-4)
-    torch.autograd.backward(out.sum())
+def test_a_block_compiled(name: str, training: bool) -> None:
+    compiles(small(name).layer2[0].train(training), torch.randn(4, 8, 16, 16))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALLEST)
+def test_a_network_compiled(name: str) -> None:
+    compiles(small(name).eval(), torch.randn(1, 3, 64, 64))
 
 
 @pytest.mark.parametrize("name", SMALLEST)
 def test_export_with_any_batch(name: str) -> None:
     """Two blocks of a network, one with a stride; the rest of it is timm's."""
-    blocks = small(name).layer2.eval()
-    batch = torch.export.Dim("batch", min=1, max=64)
-    program = torch.export.export(
-        blocks, (torch.randn(2, 8, 16, 16),), dynamic_shapes=({0: batch},)
-    )
-    view = torch.randn(3, 8, 16, 16)
-    with torch.inference_mode():
-        torch.testing.assert_close(program.module()(view), blocks(view))
+    exports_with_any_batch(small(name).layer2, torch.randn(2, 8, 16, 16))
 
 
 def official_state(tag: str) -> dict[str, Tensor]:

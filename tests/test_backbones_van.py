@@ -6,6 +6,15 @@ from typing import Any
 import pytest
 import timm
 import torch
+from backbone_checks import (
+    compiles,
+    exports_with_any_batch,
+    gives_map_and_feature,
+    ignores_memory_format,
+    is_one_graph,
+    trains_every_weight,
+    works_in_bfloat16,
+)
 from golden_soft import read_json, recipe_state
 from shared_data import shared_folder
 from torch import Tensor, nn
@@ -99,12 +108,9 @@ def test_what_timm_says_of_the_input() -> None:
 
 @pytest.mark.parametrize(("size", "side"), [((64, 96), (4, 6)), ((33, 50), (3, 4))])
 def test_a_backbone_of_any_size_and_bands(size: tuple[int, int], side: tuple[int, int]) -> None:
-    backbone = TimmBackbone("van_b0", bands=4, drop_path=0.1).eval()
-    with torch.inference_mode():
-        feature_map, feature = backbone(torch.randn(1, 4, *size))
-    assert feature_map.shape == (1, 160, *side)
-    assert feature.shape == (1, backbone.features) == (1, 256)
-    assert feature_map.isfinite().all()
+    backbone = TimmBackbone("van_b0", bands=4, drop_path=0.1)
+    gives_map_and_feature(backbone, torch.randn(1, 4, *size), 160, side)
+    assert backbone.features == 256
 
 
 def test_a_model_file_with_a_van(tmp_path: Path) -> None:
@@ -181,11 +187,8 @@ def test_the_kernel_reaches_21_pixels() -> None:
 @pytest.mark.parametrize("side", [32, 64])
 def test_training_on_one_view(side: int) -> None:
     """At 32 pixels the last map is one pixel, of which a batch norm can learn nothing."""
-    network = small(drop_path_rate=0.2).train()
-    out = network(torch.randn(1, 3, side, side))
-    out.sum().backward()
-    assert out.isfinite().all()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+    network = small(drop_path_rate=0.2)
+    trains_every_weight(network, torch.randn(1, 3, side, side))
     stages: list[Any] = list(network.stages)
     first, last = stages[0].embed.norm, stages[3].embed.norm
     assert not (first.running_mean == 0).all()
@@ -202,22 +205,11 @@ def test_the_batch_norm_of_one_value_uses_what_it_has_learned() -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_bfloat16_autocast(training: bool) -> None:
-    network, view = small().train(training), torch.randn(2, 3, 64, 64)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        out = network(view)
-    torch.testing.assert_close(out.float(), network(view), rtol=0.1, atol=0.05)
-    out.float().sum().backward()
+    works_in_bfloat16(small().train(training), torch.randn(2, 3, 64, 64), atol=0.05)
 
 
 def test_memory_format_and_precision_change_nothing() -> None:
-    network = small().eval()
-    view = torch.randn(2, 3, 64, 64)
-    with torch.inference_mode():
-        out = network(view)
-        last = network(view.contiguous(memory_format=torch.channels_last))
-        exact = network.double()(view.double())
-    torch.testing.assert_close(out, last, rtol=0, atol=1e-6)
-    torch.testing.assert_close(out, exact.float(), rtol=0, atol=1e-6)
+    ignores_memory_format(small(), torch.randn(2, 3, 64, 64))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (7, 9), (20, 14)])
@@ -244,33 +236,22 @@ def test_a_dilated_convolution_taken_apart_is_the_same(
 
 
 def test_one_graph_for_the_compiler() -> None:
-    network = small().eval()
-    compiled = torch.compile(network, backend="eager", fullgraph=True)
-    view = torch.randn(1, 3, 64, 64)
-    with torch.inference_mode():
-        torch.testing.assert_close(compiled(view), network(view))
+    is_one_graph(small().eval(), torch.randn(1, 3, 64, 64))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("training", [False, True])
-def test_compiled(training: bool) -> None:
-    """One stage holds all the parts; a whole network takes the C++ compiler minutes."""
-    stage = small().stages[0].train(training)
-    view = torch.randn(2, 3, 64, 64)
-    out = torch.compile(stage)(view)
-    torch.testing.assert_close(out, stage(view), rtol=1e-4, atol=1e-4)
-    out.sum().backward()
+def test_a_stage_compiled(training: bool) -> None:
+    compiles(small().stages[0].train(training), torch.randn(2, 3, 64, 64))
+
+
+@pytest.mark.slow
+def test_a_network_compiled() -> None:
+    compiles(small().eval(), torch.randn(1, 3, 64, 64))
 
 
 def test_export_with_any_batch() -> None:
-    network = small().eval()
-    batch = torch.export.Dim("batch", min=1, max=64)
-    program = torch.export.export(
-        network, (torch.randn(2, 3, 64, 64),), dynamic_shapes=({0: batch},)
-    )
-    view = torch.randn(3, 3, 64, 64)
-    with torch.inference_mode():
-        torch.testing.assert_close(program.module()(view), network(view))
+    exports_with_any_batch(small(), torch.randn(2, 3, 64, 64))
 
 
 def official_state(name: str) -> dict[str, Tensor]:

@@ -411,6 +411,21 @@ def test_fine_reads_make_no_overviews() -> None:
     assert sum(fetch[3] for fetch in image.fetched) < 400 * 400
 
 
+def test_a_window_that_fails_fails_its_batch() -> None:
+    class Failing(Counting):
+        def _fetch(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+            if x == 30:
+                raise IndexError("no such tile")
+            return super()._fetch(level, x, y, width, height)
+
+    regions = [Region(x, 0, 10, 10) for x in range(0, 60, 10)]
+    with pytest.raises(IndexError, match="no such tile"):
+        Failing(IMAGE).read_many(regions, (10, 10))
+    np.testing.assert_array_equal(
+        Counting(IMAGE).read_many(regions, (10, 10))[3], IMAGE[:10, 30:40]
+    )
+
+
 def test_overviews_of_nodata_and_floats() -> None:
     pixels = np.full((4100, 2100, 1), 7, np.float32)
     pixels[:, :1050] = -1

@@ -409,13 +409,15 @@ def test_a_level_by_the_name_of_its_own_folder(
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only there files can be counted")
-def test_few_files_of_a_store_are_open(tmp_path: Path) -> None:
+def test_few_files_of_many_stores_are_open(tmp_path: Path) -> None:
     path, _ = write_jpeg(tmp_path / "i.zarr", truth(size=SIZE), shards=False)
-    image = open_pyramid(path)
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    whole(image)
-    assert len(os.listdir("/proc/self/fd")) <= before + 8  # noqa: PTH208
-    image.close()
+    images = [open_pyramid(path) for _ in range(6)]
+    for image in images:
+        whole(image)
+    assert before < len(os.listdir("/proc/self/fd")) <= before + 64  # noqa: PTH208
+    for image in images:
+        image.close()
     assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
 
 
@@ -453,6 +455,28 @@ def test_a_real_fork_is_as_strict(tmp_path: Path) -> None:
 
 
 # --- batches -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("side", [40, 64, 128, 1100])
+def test_windows_are_the_same_alone_and_beside_others(
+    tmp_path: Path, side: int, again: bool
+) -> None:
+    rng = np.random.default_rng(side)
+    pixels = rng.integers(0, 256, (1200, 1200, 3), dtype=np.uint8)
+    image = open_pyramid(seal(write_levels(tmp_path / "s.zarr", pixels, 1)))
+    corners = [(0, 0), (64, 0), (50, 30), (1200 - side, 1200 - side)]
+    regions = [Region(x, y, side, side) for x, y in corners]
+    if again:  # nobody writes into what is remembered
+        image.read(regions[0], (side, side))[:] = 0
+        image.read_many(regions, (side, side))[:] = 0
+    for region, got in zip(regions, image.read_many(regions, (side, side)), strict=True):
+        x, y = int(region.x), int(region.y)
+        np.testing.assert_array_equal(got, pixels[y : y + side, x : x + side])
+        alone = image.read(region, (side, side))
+        np.testing.assert_array_equal(alone, got)
+        assert alone.flags.c_contiguous
+        assert alone.flags.owndata
 
 
 def test_a_batch_is_its_windows(tmp_path: Path) -> None:

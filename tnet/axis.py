@@ -46,14 +46,7 @@ class Axis:
     @property
     def aligned(self) -> bool:
         """Say whether output pixels are pixels of the plane."""
-        shift = abs(self.start - round(self.start))
-        return shift < _SAME and abs(self.step - 1) * self.count < _SAME
-
-    @property
-    def stored(self) -> bool:
-        """Say whether output pixels are pixels of the plane that may be read."""
-        first = round(self.start)
-        return self.aligned and self.low <= first and first + self.count <= self.high
+        return _is_aligned(self.start, self.step, self.count)
 
     def coverage(self) -> NDArray[np.float32]:
         """Return how much of each output pixel lies inside the frame, 0 to 1, (count,)."""
@@ -107,7 +100,30 @@ def axis_of(start: float, length: float, count: int, begin: float, end: float, s
 
     ``begin`` to ``end`` is what may be seen.
     """
+    low, high = _limits(begin, end, side)
+    return Axis(start, length / count, count, low, high, begin, end)
+
+
+def stored_from(
+    start: float, length: float, count: int, begin: float, end: float, side: int
+) -> int | None:
+    """Return the first pixel of the plane where output pixels are such that may be read.
+
+    Of the same arguments as ``axis_of``, and None where they are not: every read asks.
+    """
+    if not _is_aligned(start, length / count, count):
+        return None
+    first = round(start)
+    low, high = _limits(begin, end, side)
+    return first if low <= first and first + count <= high else None
+
+
+def _is_aligned(start: float, step: float, count: int) -> bool:
+    return abs(start - round(start)) < _SAME and abs(step - 1) * count < _SAME
+
+
+def _limits(begin: float, end: float, side: int) -> tuple[int, int]:
+    """Return the first pixel that may be read, and the one after the last."""
     # A level whose size was rounded down ends a little before the image does.
     low = min(math.floor(begin + _SAME), side - 1)
-    high = max(low + 1, min(math.ceil(end - _SAME), side))
-    return Axis(start, length / count, count, low, high, begin, end)
+    return low, max(low + 1, min(math.ceil(end - _SAME), side))

@@ -7,7 +7,6 @@ and how pixels are averaged is decided here, for every format alike. A format wr
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, Protocol, Self, TypedDict, Unpack
 
@@ -18,7 +17,7 @@ from tnet.errors import UnsupportedImage
 from tnet.facts import FASTER_CONVERTED, Described, Facts, Level, level_scales, per_band
 from tnet.geometry import Region
 from tnet.planes import Plane
-from tnet.reader import Reader, Request
+from tnet.reader import Manner, Reader, Request
 from tnet.threads import side_by_side
 
 __all__ = [
@@ -162,6 +161,8 @@ class LevelPyramid(Described, ABC):
                 f"{self.name} holds {self.dtype} values; convert it to integers of at most "
                 "32 bits or to floats"
             )
+        self._image = Region(0, 0, self.width, self.height)
+        self._plain = self._manner({})
         self._reader = Reader([self._plane(i, level) for i, level in enumerate(self.levels)])
         if self._reader.overview_scale < float("inf"):
             last = self.levels[-1]
@@ -189,12 +190,16 @@ class LevelPyramid(Described, ABC):
             places: level, x and y; all of the rectangle lies inside the level.
             out: what to fill, all of one size.
         """
+        self._fill_all(places, out, self._threads)
 
-        def fill(place: Place, pixels: Pixels) -> None:
-            height, width = pixels.shape[:2]
-            pixels[...] = self._fetch(*place, width, height)
+    def _fill_all(
+        self, places: Sequence[Place], out: Sequence[Pixels], threads: int | None
+    ) -> None:
+        side_by_side(self._fill, places, out, threads)
 
-        side_by_side(fill, places, out, self._threads)
+    def _fill(self, place: Place, out: Pixels) -> None:
+        height, width = out.shape[:2]
+        out[...] = self._fetch(*place, width, height)
 
     def read(self, region: Region, size: tuple[int, int], **how: Unpack[How]) -> Pixels:
         """Return ``region`` resampled to ``size``; see ``How`` for the options.
@@ -220,10 +225,11 @@ class LevelPyramid(Described, ABC):
             TypeError: if there is no such option.
             DataError: if the file cannot be read.
         """
-        ask = self._request(region, size, how)
-        if place := self._reader.stored(ask):
+        manner = self._checked_manner(size, how)
+        if place := self._reader.stored(region, size, manner):
             return self._fetch_own(*place, *size)
-        return np.require(self._reader.read(ask), requirements=["C", "W", "O"])
+        pixels = self._reader.read(Request(region, size, *manner))
+        return np.require(pixels, requirements=["C", "W", "O"])
 
     def read_many(
         self, regions: Sequence[Region], size: tuple[int, int], **how: Unpack[How]
@@ -231,17 +237,17 @@ class LevelPyramid(Described, ABC):
         """Return all ``regions``, read side by side, in order: (n, height, width, bands)."""
         if not regions:
             return np.empty((0, size[1], size[0], self.bands), how.get("dtype") or self.dtype)
-        first = self._request(regions[0], size, how)
-        asks = [replace(first, region=region) for region in regions]
-        out = np.empty((len(asks), size[1], size[0], self.bands), first.dtype)
-        stored = {i: at for i, at in enumerate(map(self._reader.stored, asks)) if at}
+        manner = self._checked_manner(size, how)
+        out = np.empty((len(regions), size[1], size[0], self.bands), manner.dtype)
+        places = [self._reader.stored(region, size, manner) for region in regions]
+        stored = {i: place for i, place in enumerate(places) if place}
         if stored:
             self._fetch_many(list(stored.values()), [out[i] for i in stored])
 
         def fill(i: int, pixels: Pixels) -> None:
-            pixels[...] = self._reader.read(asks[i])
+            pixels[...] = self._reader.read(Request(regions[i], size, *manner))
 
-        others = [i for i in range(len(asks)) if i not in stored]
+        others = [i for i in range(len(regions)) if i not in stored]
         side_by_side(fill, others, [out[i] for i in others], self._threads)
         return out
 
@@ -259,12 +265,15 @@ class LevelPyramid(Described, ABC):
             level=index,
         )
 
-    def _request(self, region: Region, size: tuple[int, int], how: How) -> Request:
-        """Check the options and say what they mean for this image."""
-        if unknown := how.keys() - How.__annotations__.keys():
-            raise TypeError(f"a read has no option {', '.join(map(repr, sorted(unknown)))}")
+    def _checked_manner(self, size: tuple[int, int], how: How) -> Manner:
+        """Check the size and the options, and say what they mean for this image."""
         if min(size) < 1:
             raise ValueError(f"a read needs at least one pixel each way, got {size}")
+        return self._manner(how) if how else self._plain
+
+    def _manner(self, how: How) -> Manner:
+        if unknown := how.keys() - How.__annotations__.keys():
+            raise TypeError(f"a read has no option {', '.join(map(repr, sorted(unknown)))}")
         resampling = how.get("resampling", "antialias")
         if resampling not in ("antialias", "official"):
             raise ValueError(f"resampling must be 'antialias' or 'official', got {resampling!r}")
@@ -273,17 +282,9 @@ class LevelPyramid(Described, ABC):
         dtype = self.dtype if wanted is None else np.dtype(wanted)
         if dtype != self.dtype and dtype.kind != "f":
             raise ValueError(f"dtype must be a float type or {self.dtype}, got {dtype}")
-        image = Region(0, 0, self.width, self.height)
-        frame = image if valid is None else image.intersection(valid)
-        return Request(
-            region=region,
-            size=size,
-            frame=frame,
-            outside=self._outside(how, frame),
-            dtype=dtype,
-            exact=dtype != self.dtype,
-            official=resampling == "official",
-        )
+        frame = self._image if valid is None else self._image.intersection(valid)
+        exact, official = dtype != self.dtype, resampling == "official"
+        return Manner(frame, self._outside(how, frame), dtype, exact, official)
 
     def _outside(self, how: How, frame: Region | None) -> tuple[float, ...] | None:
         """Return what lies beyond the frame, one value a band; None is its mirror image."""

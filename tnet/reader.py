@@ -2,36 +2,43 @@
 
 import math
 import threading
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tnet.axis import Axis, Rule, axis_of
+from tnet.axis import Axis, Rule, axis_of, stored_from
 from tnet.facts import coarsest_for
 from tnet.geometry import Region
 from tnet.planes import Plane, overview_factors, overviews
 from tnet.resample import cast, clamped, mirrored, resize, taps
 
 Pixels = NDArray[Any]
+Span = tuple[float, float, int, float, float, int]  # what ``axis_of`` takes
 
 _BLOCK = 1024  # source pixels a side that the official view reads at a time
 
 
-@dataclass(frozen=True)
-class Request:
-    """A read, checked: see ``tnet.pyramid.How`` for the meaning.
+class Manner(NamedTuple):
+    """How to read, checked: see ``tnet.pyramid.How`` for the meaning.
 
     Attributes:
-        region: what to read, in level-0 pixels.
-        size: width and height of the result.
         frame: the part of the image that may be seen; None, only with ``outside``, for no part.
         outside: one value a band beyond the frame; None mirrors the frame.
         dtype: of the result.
         exact: the averages stay unrounded.
         official: as the released code reads, instead of averaging.
     """
+
+    frame: Region | None
+    outside: tuple[float, ...] | None
+    dtype: np.dtype[Any]
+    exact: bool
+    official: bool
+
+
+class Request(NamedTuple):
+    """A read: ``region`` in level-0 pixels, ``size`` the width and height of the result."""
 
     region: Region
     size: tuple[int, int]
@@ -57,18 +64,20 @@ class Reader:
         """Return what is asked for: (height, width, bands)."""
         return self._official(ask) if ask.official else self._antialiased(ask)
 
-    def stored(self, ask: Request) -> tuple[int, int, int] | None:
+    def stored(
+        self, region: Region, size: tuple[int, int], how: Manner
+    ) -> tuple[int, int, int] | None:
         """Return level, x and y where the file holds the very pixels asked for, None elsewhere."""
-        if ask.official or ask.exact or ask.frame is None:
+        if how.official or how.exact or how.frame is None:
             return None
-        step_x, step_y = ask.region.width / ask.size[0], ask.region.height / ask.size[1]
-        plane = self._plane_for(step_x, step_y)
+        plane = self._plane_for(region.width / size[0], region.height / size[1])
         if plane.level is None:
             return None
-        across, down = _axes(ask, plane, ask.frame)
-        if not (across.stored and down.stored):
+        across, down = _spans(region, size, plane, how.frame)
+        x, y = stored_from(*across), stored_from(*down)
+        if x is None or y is None:
             return None
-        return plane.level, round(across.start), round(down.start)
+        return plane.level, x, y
 
     def _antialiased(self, ask: Request) -> Pixels:
         """Average every pixel under an output pixel: (height, width, bands)."""
@@ -76,7 +85,7 @@ class Reader:
         plane = self._plane_for(step_x, step_y)
         if ask.frame is None:
             return _blank(ask, plane.bands)
-        across, down = _axes(ask, plane, ask.frame)
+        across, down = _axes(ask.region, ask.size, plane, ask.frame)
         if ask.outside is None:
             return cast(_resampled(plane, across, down, mirrored, ask.exact), ask.dtype)
         cover_x, cover_y = across.coverage(), down.coverage()
@@ -126,7 +135,7 @@ class Reader:
             return np.broadcast_to(
                 np.asarray(ask.outside, np.float32), (len(rows), len(columns), plane.bands)
             )
-        across, down = _axes(ask, plane, ask.frame)
+        across, down = _axes(ask.region, ask.size, plane, ask.frame)
         rule = mirrored if ask.outside is None else clamped
         block = plane.gather(
             rule(columns, across.low, across.high), rule(rows, down.low, down.high)
@@ -147,26 +156,18 @@ class Reader:
         return coarsest_for(planes, step_x, step_y)
 
 
-def _axes(ask: Request, plane: Plane, frame: Region) -> tuple[Axis, Axis]:
+def _axes(region: Region, size: tuple[int, int], plane: Plane, frame: Region) -> tuple[Axis, Axis]:
     """Return the horizontal and the vertical axis of a read in pixels of a plane."""
-    region, sx, sy = ask.region, plane.scale_x, plane.scale_y
+    across, down = _spans(region, size, plane, frame)
+    return axis_of(*across), axis_of(*down)
+
+
+def _spans(region: Region, size: tuple[int, int], plane: Plane, frame: Region) -> tuple[Span, Span]:
+    """Return what makes the two axes of a read."""
+    sx, sy = plane.scale_x, plane.scale_y
     return (
-        axis_of(
-            region.x / sx,
-            region.width / sx,
-            ask.size[0],
-            frame.x / sx,
-            frame.right / sx,
-            plane.width,
-        ),
-        axis_of(
-            region.y / sy,
-            region.height / sy,
-            ask.size[1],
-            frame.y / sy,
-            frame.bottom / sy,
-            plane.height,
-        ),
+        (region.x / sx, region.width / sx, size[0], frame.x / sx, frame.right / sx, plane.width),
+        (region.y / sy, region.height / sy, size[1], frame.y / sy, frame.bottom / sy, plane.height),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import nn
 
 from tnet.aggregate import AggregateName, FeatureWeighting, Mean, named_aggregate
-from tnet.backbones.bagnet import BagNet77
+from tnet.backbones.bagnet import TappedBagNet77
 from tnet.backbones.efficientnet import SCALING, TappedEfficientNet
 from tnet.backbones.generic import TimmBackbone
 from tnet.errors import UsageError
@@ -209,7 +209,7 @@ def official_imagenet(classes: Sequence[str], bands: int = 3, dropout: float = 0
         bands: bands of the images.
         dropout: of whole channels of the backbone's last map.
     """
-    network = BagNet77(bands=bands, dropout=dropout)
+    network = TappedBagNet77(bands=bands, dropout=dropout)
     classifier = Classifier(network.features, len(classes))
     nn.init.xavier_normal_(classifier.linear.weight)
     model = TNet(

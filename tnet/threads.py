@@ -1,8 +1,9 @@
 """The threads that all pyramids of a process share."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import Any, TypeVar
 
@@ -27,9 +28,32 @@ def side_by_side(
         out: what to fill, one an item.
         threads: how many at once; None is what suits the processor.
     """
-    run = map if len(items) < 2 else _pool(os.getpid(), threads).map
-    for _ in run(fill, items, out):
-        pass
+    left = deque(zip(items, out, strict=True))
+
+    def work() -> None:
+        while True:
+            try:
+                item, pixels = left.popleft()
+            except IndexError:
+                return
+            try:
+                fill(item, pixels)
+            except BaseException:
+                left.clear()
+                raise
+
+    if len(items) < 2 or threads == 1:
+        work()
+        return
+    # A task a thread: one for each item would take as long as a small item itself.
+    pool = _pool(os.getpid(), threads)
+    tasks = [pool.submit(work) for _ in range(min(len(items), threads or _usual()))]
+    try:
+        wait(tasks)
+    finally:
+        left.clear()  # who is interrupted wants no more
+    for task in tasks:
+        task.result()
 
 
 def of_each(read: Callable[[_Item], _Result], images: Sequence[_Item]) -> list[_Result]:

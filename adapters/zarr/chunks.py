@@ -1,12 +1,13 @@
-"""Chunks of zarr v3 arrays, read and decoded one by one: JPEG, and what forked processes read.
+"""Chunks of zarr v3 arrays, read and decoded one by one.
 
-Tensorstore knows no JPEG, and must not be used in a process forked from one that used it.
+For small windows, where waking tensorstore's threads costs more than they save. And for what it
+cannot read: it knows no JPEG, and must not be used in a process forked from one that used it.
 """
 
 import math
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import Any
@@ -15,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tnet.adapters.headers import declared_size
+from tnet.adapters.interleaving import interleaved
 from tnet.adapters.segments import CACHE, Window, assemble
 from tnet.adapters.storage.codecs import decode_jpeg, with_checksum, without_checksum
 from tnet.adapters.storage.shards import ABSENT, index_bytes, parsed_index
 from tnet.adapters.zarr.layers import Layer, Rectangle
 from tnet.adapters.zarr.metadata import Array
 from tnet.adapters.zarr.sources import Source
-from tnet.errors import DataError, UnsupportedImage
+from tnet.errors import DataError
 
 Pixels = NDArray[Any]
 Decoder = Callable[[bytes], Pixels]
@@ -32,8 +34,8 @@ _AT_ONCE = 64  # chunks asked for over the network
 _UNKNOWN_SIZE = 2**63
 _CRC = "crc32c"
 _CRC_BYTES = 4
-_BLOSC_HEADER = 16
-_MORE = 2**10  # bytes that the codecs between may add to a chunk
+BLOSC_HEADER = 16
+MORE = 2**10  # bytes that the codecs between may add to a chunk
 _SLACK = 2**16  # bytes by which no codec makes a chunk longer
 
 
@@ -57,6 +59,7 @@ class ChunkReader:
         self._array = array
         self._decode = decode
         self._samples = array.chunks[axes.index("c")] if "c" in axes else 1
+        self._planes = -(-layer.size("c") // self._samples)
         self._tile = layer.tile()
         self.token = object()  # names the array in the cache
 
@@ -70,15 +73,25 @@ class ChunkReader:
             self._ahead(x, y, out.shape[1], out.shape[0])
         assemble(out, (x, y), self._tile, self._samples, self._part)
 
+    def holds(self, x: int, y: int, out: Pixels) -> bool:
+        """Say whether all chunks under the rectangle at x, y are decoded already."""
+        places = self._places(x, y, out.shape[1], out.shape[0])
+        return CACHE.holds((self.token, place) for place in places)
+
     def _ahead(self, *window: *Rectangle) -> None:
         """Ask for all chunks under a window at once, because the network is slow."""
-        across, down = self._tile
-        planes = range(-(-self._layer.size("c") // self._samples))
-        chunks = self._layer.under(*window)
-        places = [self._place(p, y // down, x // across) for x, y, _, _ in chunks for p in planes]
+        places = list(self._places(*window))
         if len(places) > 1:
             for _ in _pool(os.getpid()).map(self._decoded, places):
                 pass
+
+    def _places(self, x: int, y: int, width: int, height: int) -> Iterator[tuple[int, ...]]:
+        """Give the places of the chunks under a window."""
+        across, down = self._tile
+        for row in range(y // down, (y + height - 1) // down + 1):
+            for column in range(x // across, (x + width - 1) // across + 1):
+                for plane in range(self._planes):
+                    yield self._place(plane, row, column)
 
     def _place(self, plane: int, row: int, column: int) -> tuple[int, ...]:
         numbers = {"c": plane, "y": row, "x": column}
@@ -103,6 +116,8 @@ class ChunkReader:
         pixels = self._decode(content)
         kept = self._layer.of_picture()
         pixels = pixels[tuple(slice(None) if axis in kept else 0 for axis in self._layer.axes)]
+        if kept == ["c", "y", "x"]:
+            return interleaved(pixels)
         if "c" not in kept:
             pixels, kept = pixels[..., None], [*kept, "c"]
         return np.ascontiguousarray(pixels.transpose([kept.index(axis) for axis in "yxc"]))
@@ -125,37 +140,6 @@ class ChunkReader:
     def close(self) -> None:
         """Forget the decoded chunks."""
         CACHE.forget(self.token)
-
-
-def check_declared(source: Source, array: Array, key: str) -> None:
-    """Refuse a file with a chunk that would become larger than the array says.
-
-    Of the codecs only Blosc takes memory for what its header declares, up to 2 GiB.
-
-    Raises:
-        UnsupportedImage: if there is one.
-    """
-    if array.outermost != "blosc":
-        return
-    try:
-        starts = [0] if array.sharding is None else shard_index(source, array, key)[:, 0].tolist()
-    except (DataError, OSError):  # reading will say what is wrong
-        return
-    worst = max((_declared(source, key, s) for s in starts if s != ABSENT), default=0)
-    if worst > array.chunk_bytes + _MORE:
-        raise UnsupportedImage(
-            f"{source.where(key)} holds a chunk that would take {worst} bytes instead of "
-            f"{array.chunk_bytes}; make or download it again"
-        )
-
-
-def _declared(source: Source, key: str, start: int) -> int:
-    """Return the bytes that a chunk of Blosc says it holds; 0 where that cannot be read."""
-    try:
-        header = source.read(key, start, _BLOSC_HEADER)
-    except (DataError, OSError, OverflowError):  # as above
-        return 0
-    return int.from_bytes((header or b"")[4:8], "little")
 
 
 def stored_chunk(source: Source, array: Array, key: str, start: int, count: int) -> bytes | None:
@@ -265,20 +249,20 @@ def _jpeg(configuration: Mapping[str, Any], shape: tuple[int, ...], content: byt
 def _zstd(expected: int, content: bytes) -> bytes:
     import imagecodecs
 
-    return bytes(imagecodecs.zstd_decode(content, out=expected + _MORE))
+    return bytes(imagecodecs.zstd_decode(content, out=expected + MORE))
 
 
 def _blosc(expected: int, content: bytes) -> bytes:
     import imagecodecs
 
     declared = int.from_bytes(content[4:8], "little")
-    if len(content) < _BLOSC_HEADER or declared > expected + _MORE:
+    if len(content) < BLOSC_HEADER or declared > expected + MORE:
         raise DataError(f"it holds {declared} bytes instead of {expected}")
     return bytes(imagecodecs.blosc_decode(content, numthreads=1))
 
 
 def _gzip(expected: int, content: bytes) -> bytes:
-    return zlib.decompressobj(wbits=31).decompress(content, expected + _MORE)
+    return zlib.decompressobj(wbits=31).decompress(content, expected + MORE)
 
 
 def _crc32c(expected: int, content: bytes) -> bytes:

@@ -7,7 +7,9 @@ import json
 import os
 import re
 import threading
+import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +24,7 @@ WHOLE_BYTES = 2**30  # of a file that is read as a whole
 # How tensorstore begins to say that the network failed.
 _NETWORK = ("ABORTED", "DEADLINE_EXCEEDED", "PERMISSION_DENIED", "UNAVAILABLE", "UNAUTHENTICATED")
 _SEAL_FOLDER = SEAL.partition("/")[0]
-_OPEN_FILES = 8  # of a store at once
+_OPEN_FILES = 64  # of all stores at once
 _TEXT_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -92,6 +94,43 @@ class Source(Protocol):
         """Let go of open files; a later read opens them again."""
 
 
+class _OpenFiles:
+    """The files that were read last, of all stores, so that many stores do not hold too many."""
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[tuple[object, str], File] = OrderedDict()
+        self.unlock()
+
+    def get(self, owner: object, key: str, make: Callable[[], File]) -> File:
+        """Return a file of a store, opening it by ``make`` where it is not open."""
+        with self._lock:
+            file = self._files.get((owner, key))
+        file = file or make()
+        with self._lock:
+            self._files[owner, key] = file
+            self._files.move_to_end((owner, key))
+            # Who still reads from the oldest keeps it open; nobody does, and it closes itself.
+            if len(self._files) > _OPEN_FILES:
+                self._files.popitem(last=False)
+        return file
+
+    def forget(self, owner: object) -> None:
+        """Let go of the files of a store."""
+        with self._lock:
+            for key in [key for key in self._files if key[0] is owner]:
+                del self._files[key]
+
+    def unlock(self) -> None:
+        """Forget who holds the lock: in a forked process that thread does not exist."""
+        # A store may be collected, and its files forgotten, while this thread is in here.
+        self._lock = threading.RLock()
+
+
+_FILES = _OpenFiles()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_FILES.unlock)
+
+
 class Folder:
     """A store in a folder of this machine.
 
@@ -110,8 +149,8 @@ class Folder:
         self._path = path
         self._root = path.resolve()
         self._text = str(self._root)
-        self._open: OrderedDict[str, File] = OrderedDict()
-        self._lock = threading.Lock()
+        self._token = object()  # names the store among the open files without keeping it
+        weakref.finalize(self, _FILES.forget, self._token)
         seal = read_seal(path) if checked else None
         self.sealed = seal is not None
         if seal is not None:
@@ -169,15 +208,11 @@ class Folder:
         return file.read(first, file.size - first if count is None else count)
 
     def _file(self, key: str) -> File:
-        with self._lock:
-            if key not in self._open:
-                self.check(key)
-                self._open[key] = File(self._root / key)
-            self._open.move_to_end(key)
-            # Who still reads from the oldest keeps it open; nobody does, and it closes itself.
-            if len(self._open) > _OPEN_FILES:
-                self._open.popitem(last=False)
-            return self._open[key]
+        def opened() -> File:
+            self.check(key)
+            return File(self._root / key)
+
+        return _FILES.get(self._token, key, opened)
 
     def spec(self, key: str) -> dict[str, Any]:
         """Return what tensorstore calls the folder of a key."""
@@ -185,8 +220,7 @@ class Folder:
 
     def close(self) -> None:
         """Let go of open files; a later read opens them again."""
-        with self._lock:
-            self._open.clear()
+        _FILES.forget(self._token)
 
 
 def joined(key: str, name: str, store: str) -> str:

@@ -2,17 +2,18 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from tnet.adapters.zarr.checks import FileCheck
 from tnet.adapters.zarr.chunks import MissingChunkError
 from tnet.adapters.zarr.layers import Layer, Rectangle
 from tnet.adapters.zarr.sources import Source, cause_of, is_of_network, unreachable
 from tnet.adapters.zarr.windows import (
     IN_FLIGHT,
-    FileCheck,
     TensorStoreWindows,
     Waiting,
     Windows,
@@ -22,6 +23,10 @@ from tnet.errors import DataError, UnsupportedImage
 from tnet.pyramid import Facts, LevelPyramid, Place
 
 Pixels = NDArray[Any]
+
+# That decode at once: two threads on one core take more of its time and end hardly sooner, and
+# more than eight wait for the interpreter. Processors mostly count each core twice.
+_CORES = max(1, min(8, (os.cpu_count() or 1) // 2))
 
 
 class ZarrPyramid(LevelPyramid):
@@ -38,39 +43,61 @@ class ZarrPyramid(LevelPyramid):
         self._windows: dict[tuple[int, int], Windows] = {}
 
     def _fetch(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
-        windows = self._checked(level, x, y, width, height)
-        return self._read(windows.view, level, (x, y, width, height))
-
-    def _fetch_own(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
-        windows = self._checked(level, x, y, width, height)
-        return self._read(windows.own, level, (x, y, width, height))
-
-    def _read(self, read: Callable[..., Pixels], level: int, window: Rectangle) -> Pixels:
+        window = (x, y, width, height)
+        windows = self._checked(level, *window)
         try:
-            pixels = read(*window)
+            pixels = windows.view(*window)
         except Exception as error:  # codecs of foreign data fail in many ways
             raise self._explained(error, level, window) from error
         self._check_still_there(level)
         return pixels
 
+    def _fetch_own(self, level: int, x: int, y: int, width: int, height: int) -> Pixels:
+        out = np.empty((height, width, self.bands), self.dtype)
+        self._fill((level, x, y), out)
+        self._check_still_there(level)
+        return out
+
+    def _fill(self, place: Place, out: Pixels) -> None:
+        """Fill ``out``, (height, width, bands), with the rectangle at its place."""
+        level, x, y = place
+        window = (x, y, out.shape[1], out.shape[0])
+        windows = self._checked(level, *window)
+        try:
+            windows.fill(x, y, out)
+        except Exception as error:  # as above
+            raise self._explained(error, level, window) from error
+
     def _fetch_many(self, places: Sequence[Place], out: Sequence[Pixels]) -> None:
-        opened = {level: self._opened(level) for level, _, _ in places}
-        quick = {n: w for n, w in opened.items() if isinstance(w, TensorStoreWindows)}
-        if len(quick) < len(opened):
-            super()._fetch_many(places, out)
-            return
-        begun: deque[tuple[Waiting, Place, Pixels]] = deque()
+        in_one_chunk: list[tuple[Place, Pixels]] = []
+        in_several: list[tuple[TensorStoreWindows, Place, Pixels]] = []
+        others: list[tuple[Place, Pixels]] = []
         for place, pixels in zip(places, out, strict=True):
+            level, x, y = place
+            windows = self._checked(level, x, y, pixels.shape[1], pixels.shape[0])
+            if windows.holds(x, y, pixels):
+                self._fill(place, pixels)
+            elif not isinstance(windows, TensorStoreWindows):
+                others.append((place, pixels))
+            elif windows.is_one_chunk(x, y, pixels):
+                in_one_chunk.append((place, pixels))
+            else:
+                in_several.append((windows, place, pixels))
+        self._fetch_begun(in_several)
+        for listed, threads in ((in_one_chunk, _CORES), (others, self._threads)):
+            self._fill_all([place for place, _ in listed], [o for _, o in listed], threads)
+        for level in {level for level, _, _ in places}:
+            self._check_still_there(level)
+
+    def _fetch_begun(self, several: Sequence[tuple[TensorStoreWindows, Place, Pixels]]) -> None:
+        """Fill windows through tensorstore, as many at once as may be."""
+        begun: deque[tuple[Waiting, Place, Pixels]] = deque()
+        for windows, place, pixels in several:
             if len(begun) == IN_FLIGHT:
                 self._finish(*begun.popleft())
-            level, x, y = place
-            height, width = pixels.shape[:2]
-            self._checks[level](x, y, width, height)
-            begun.append((quick[level].start(x, y, pixels), place, pixels))
+            begun.append((windows.start(*place[1:], pixels), place, pixels))
         while begun:
             self._finish(*begun.popleft())
-        for level in opened:
-            self._check_still_there(level)
 
     def _finish(self, waiting: Waiting, place: Place, pixels: Pixels) -> None:
         """Wait for what was begun."""

@@ -1,9 +1,11 @@
 """Windows of one level of a zarr store, by whichever library reads its chunks best.
 
-Tensorstore where it knows the codecs. Our own chunk reader for JPEG, and in a process forked from
-one that used tensorstore, which would abort it. Zarr-python for what neither knows.
+Tensorstore where it knows the codecs. Our own chunk reader for small windows of a store on this
+machine, for JPEG, and in a process forked from one that used tensorstore, which would abort it.
+Zarr-python for what neither knows.
 """
 
+import math
 import os
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tnet.adapters.interleaving import interleaved
-from tnet.adapters.zarr.chunks import JPEG, ChunkReader, check_declared, decoder_of
+from tnet.adapters.segments import CACHE_BYTES
+from tnet.adapters.zarr.checks import check_declared
+from tnet.adapters.zarr.chunks import JPEG, ChunkReader, decoder_of
 from tnet.adapters.zarr.layers import Layer
 from tnet.adapters.zarr.metadata import Array
 from tnet.adapters.zarr.sources import Source, is_of_network, unreachable
@@ -21,7 +25,9 @@ from tnet.errors import DataError, UnsupportedImage
 
 Pixels = NDArray[Any]
 
-CACHE_BYTES = 2**27
+# Of chunks under a window, up to which our own reader costs the least: no other thread has to be
+# woken, and what was decoded stays as it is wanted, with the bands of a pixel side by side.
+_FEW_BYTES = 2**20
 IN_FLIGHT = 64  # windows, and requests to a remote store, at once
 
 
@@ -50,17 +56,29 @@ class Windows(Protocol):
     def view(self, x: int, y: int, width: int, height: int) -> Pixels:
         """Return (height, width, bands) in memory of any order."""
 
-    def own(self, x: int, y: int, width: int, height: int) -> Pixels:
-        """Return (height, width, bands) in C order, which nobody else holds."""
+    def fill(self, x: int, y: int, out: Pixels) -> None:
+        """Fill ``out``, (height, width, bands) in C order, with the rectangle at x, y."""
+
+    def holds(self, x: int, y: int, out: Pixels) -> bool:
+        """Say whether to fill ``out`` is to copy: all of it is decoded already."""
 
     def close(self) -> None:
         """Let go of what was read."""
 
 
 class TensorStoreWindows:
-    """Through tensorstore."""
+    """Through tensorstore.
 
-    def __init__(self, store: Any, layer: Layer, patience: float | None) -> None:
+    Args:
+        store: the array, opened.
+        layer: the same, as we know it.
+        patience: seconds that a read may take.
+        small: reads windows of few chunks, where there is such a reader.
+    """
+
+    def __init__(
+        self, store: Any, layer: Layer, patience: float | None, small: "ChunkWindows | None"
+    ) -> None:
         kept = layer.of_picture()
         store = store[tuple(slice(None) if axis in kept else 0 for axis in layer.axes)]
         if "c" not in kept:
@@ -70,6 +88,7 @@ class TensorStoreWindows:
         self._apart = store.transpose([kept.index(axis) for axis in "cyx"])
         self._kept = kept
         self._patience = patience
+        self._small = small
 
     def view(self, x: int, y: int, width: int, height: int) -> Pixels:
         """Return (height, width, bands) in the order of the file."""
@@ -77,39 +96,67 @@ class TensorStoreWindows:
         part = self._stored[tuple(window[axis] for axis in self._kept)]
         return np.asarray(part.read().result(self._patience)).transpose(self._order)
 
-    def own(self, x: int, y: int, width: int, height: int) -> Pixels:
-        """Return (height, width, bands) in C order."""
-        return interleaved(self._begun(x, y, width, height).result(self._patience))
+    def fill(self, x: int, y: int, out: Pixels) -> None:
+        """Fill ``out`` with the rectangle at x, y."""
+        small = self._small_for(x, y, out)
+        if small is not None:
+            small.fill(x, y, out)
+        else:
+            self.start(x, y, out).result(self._patience)
+
+    def holds(self, x: int, y: int, out: Pixels) -> bool:
+        """Say whether to fill ``out`` is to copy."""
+        small = self._small_for(x, y, out)
+        return small is not None and small.holds(x, y, out)
+
+    def is_one_chunk(self, x: int, y: int, out: Pixels) -> bool:
+        """Say whether our own reader takes one chunk for ``out``, so that threads share nothing."""
+        small = self._small_for(x, y, out)
+        return small is not None and small.chunks(x, y, out) == 1
 
     def start(self, x: int, y: int, out: Pixels) -> Waiting:
         """Begin to fill ``out`` with the rectangle at x, y."""
         height, width = out.shape[:2]
         return _Interleaving(self._begun(x, y, width, height), out)
 
+    def _small_for(self, x: int, y: int, out: Pixels) -> "ChunkWindows | None":
+        """Return what fills ``out`` from few chunks, None where there are too many."""
+        small = self._small
+        return small if small is not None and small.chunks(x, y, out) <= small.few else None
+
     def _begun(self, x: int, y: int, width: int, height: int) -> Waiting:
         # Bands apart, as most stores have them: tensorstore is slow at putting them together.
         return self._apart[:, y : y + height, x : x + width].read(order="C")
 
     def close(self) -> None:
-        """Keep nothing: what was read is in the cache that all images share."""
+        """Let go of small windows; the rest is in the cache that all images share."""
+        if self._small is not None:
+            self._small.close()
 
 
 class ChunkWindows:
     """Through our own reader of chunks."""
 
     def __init__(self, reader: ChunkReader, layer: Layer) -> None:
-        self._reader = reader
         self._bands = layer.size("c")
         self._dtype = layer.array.dtype
+        self._tile = layer.tile()
+        self.few = _FEW_BYTES // (math.prod(self._tile) * self._bands * self._dtype.itemsize)
+        self.fill = reader.fill
+        self.holds = reader.holds
         self.close = reader.close
 
-    def own(self, x: int, y: int, width: int, height: int) -> Pixels:
+    def chunks(self, x: int, y: int, out: Pixels) -> int:
+        """Return how many chunks a rectangle at x, y lies on."""
+        (across, down), (height, width) = self._tile, out.shape[:2]
+        columns = (x + width - 1) // across - x // across + 1
+        return columns * ((y + height - 1) // down - y // down + 1)
+
+    def view(self, x: int, y: int, width: int, height: int) -> Pixels:
         """Return (height, width, bands) in C order."""
         out = np.empty((height, width, self._bands), self._dtype)
-        self._reader.fill(x, y, out)
+        self.fill(x, y, out)
         return out
-
-    view = own
 
 
 class PythonWindows:
@@ -128,9 +175,13 @@ class PythonWindows:
             pixels, kept = pixels[..., None], [*kept, "c"]
         return pixels.transpose([kept.index(axis) for axis in "yxc"])
 
-    def own(self, x: int, y: int, width: int, height: int) -> Pixels:
-        """Return (height, width, bands) in C order."""
-        return np.require(self.view(x, y, width, height), requirements=["C", "W", "O"])
+    def fill(self, x: int, y: int, out: Pixels) -> None:
+        """Fill ``out`` with the rectangle at x, y."""
+        out[...] = self.view(x, y, out.shape[1], out.shape[0])
+
+    def holds(self, x: int, y: int, out: Pixels) -> bool:
+        """Keep nothing."""
+        return False
 
     def close(self) -> None:
         """Keep nothing."""
@@ -145,20 +196,20 @@ def windows_of(source: Source, layer: Layer) -> Windows:
     context, owner = shared_context()
     forked = owner != os.getpid()
     jpeg = any(codec["name"] == JPEG for codec in layer.array.codecs or ())
+    decode = decoder_of(layer)
+    chunks = decode and ChunkWindows(ChunkReader(source, layer, decode), layer)
     if not jpeg and not forked:
         try:
             store = _opened(source, layer.array, context)
-            return TensorStoreWindows(store, layer, source.patience)
+            small = chunks if source.patience is None else None
+            return TensorStoreWindows(store, layer, source.patience, small)
         except (ValueError, TimeoutError) as error:
             if is_of_network(error):
                 raise unreachable(source.name, error) from error
             # Others know more codecs, registered extensions among them.
     if forked and source.patience is not None:
         raise forked_too_late(source.name)
-    decode = decoder_of(layer)
-    if decode is not None:
-        return ChunkWindows(ChunkReader(source, layer, decode), layer)
-    return _through_python(source, layer)
+    return chunks or _through_python(source, layer)
 
 
 def forked_too_late(name: str) -> DataError:
@@ -167,45 +218,6 @@ def forked_too_late(name: str) -> DataError:
         f"{name} is read by a process that was forked from one that had read a zarr store, where "
         "that does not work; start workers with the method 'spawn'"
     )
-
-
-class FileCheck:
-    """Looks once at each file of an array before others read it: is it inside, and no bomb?"""
-
-    _MOST = 2**16  # files to be remembered
-
-    def __init__(self, source: Source, layer: Layer) -> None:
-        self._source = source
-        self._layer = layer
-        self._seen: set[tuple[int, int]] = set()
-        axes, files = layer.axes, layer.array.files
-        self._side = (files[axes.index("x")], files[axes.index("y")])
-        count = layer.size("c") if "c" in axes else 1
-        self._bands = range(-(-count // files[axes.index("c")]) if "c" in axes else 1)
-
-    def __call__(self, x: int, y: int, width: int, height: int) -> None:
-        """Check the files under a window.
-
-        Raises:
-            UnsupportedImage: if a link leads out of the store, or a chunk declares too much.
-        """
-        across, down = self._side
-        for row in range(y // down, (y + height - 1) // down + 1):
-            for column in range(x // across, (x + width - 1) // across + 1):
-                if (row, column) not in self._seen:
-                    self._look(row, column)
-
-    def _look(self, row: int, column: int) -> None:
-        for band in self._bands:
-            numbers = {"c": band, "y": row, "x": column}
-            place = [numbers.get(axis, 0) for axis in self._layer.axes]
-            key = self._layer.array.file(place)
-            self._source.check(key)
-            if self._source.patience is None:  # over the network that would cost a round trip
-                check_declared(self._source, self._layer.array, key)
-        if len(self._seen) >= self._MOST:
-            self._seen.clear()
-        self._seen.add((row, column))
 
 
 def all_of(source: Source, array: Array) -> Pixels:

@@ -6,6 +6,6 @@ views, float (M, C, H, W), it returns the map (M, map_channels, h, w) and the po
 :class:`tnet.backbones.generic.TimmBackbone`; importing this package registers ours with timm.
 """
 
-from tnet.backbones import aff, aff_port, das, rfaconv, van
+from tnet.backbones import aff, aff_port, bagnet, das, rfaconv, van
 
-__all__ = ["aff", "aff_port", "das", "rfaconv", "van"]
+__all__ = ["aff", "aff_port", "bagnet", "das", "rfaconv", "van"]

@@ -21,8 +21,8 @@ das_resnet101        45,889,454     45.89 M      55,895,726  9.53 G
 das_mobilenetv2_100  3,575,441      3.57 M       3,832,193   0.35 G
 ===================  =============  ===========  ==========  ==========
 
-A gate has no batch norm. Those of the network are timm's own: with one view at a time they train
-wherever the last map has more than one pixel, or as group norms (``TimmBackbone(norm="group")``).
+A gate has no batch norm. Those of the networks registered here train on one view at a time as well,
+whatever its size; see :class:`tnet.backbones.features.BatchNorm`.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import conv_flop_count, flop_registry, register_flop_formula
 from torchvision.ops import DeformConv2d, deform_conv2d
 
-from tnet.backbones.features import default_cfg
+from tnet.backbones.features import ChannelsLast, default_cfg, with_norms_for_one_value
 from tnet.errors import UsageError
 
 _TAPS = 9  # of a 3x3 kernel
@@ -227,7 +227,14 @@ _register_flops()
 
 
 def _gated(base: str, stages: int | Sequence[str], alpha: float = 0.2, **options: Any) -> nn.Module:
-    return add_das(timm.create_model(base, **options), stages, alpha)
+    network: Any = with_norms_for_one_value(timm.create_model(base, **options))
+    first = network.get_submodule(network.pretrained_cfg["first_conv"])
+    first.register_forward_pre_hook(_laid_out)
+    return add_das(network, stages, alpha)
+
+
+def _laid_out(conv: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+    return ChannelsLast().train(conv.training)(inputs[0])
 
 
 def _das(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from timm.layers import ClassifierHead
+from timm.layers import BatchNormAct2d, ClassifierHead
 from timm.models import build_model_with_cfg
 from timm.models._features import feature_take_indices
 from torch import Tensor, nn
@@ -126,9 +126,54 @@ class BatchNorm(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (torch's name)
         """Return the normalised map, float (M, C, H, W)."""
         if self.training and input.numel() == self.num_features:
-            mean, variance = self.running_mean, self.running_var
-            return F.batch_norm(input, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
+            return _by_running_statistics(self, input)
         return super().forward(input)
+
+
+class BatchNormAct(BatchNormAct2d):
+    """timm's batch norm with an activation behind it; for one value as :class:`BatchNorm`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activated map, float (M, C, H, W)."""
+        if self.training and x.numel() == self.num_features:
+            return self.act(self.drop(_by_running_statistics(self, x)))
+        return BatchNormAct2d.forward(self, x)
+
+
+def _by_running_statistics(norm: nn.BatchNorm2d, x_MCHW: Tensor) -> Tensor:
+    mean, variance = norm.running_mean, norm.running_var
+    return F.batch_norm(x_MCHW, mean, variance, norm.weight, norm.bias, False, 0.0, norm.eps)
+
+
+def with_norms_for_one_value(model: nn.Module) -> nn.Module:
+    """Put :class:`BatchNorm` in the place of a timm model's batch norms, and return the model.
+
+    Names and values of their weights stay.
+    """
+    for name, child in list(model.named_children()):
+        if not isinstance(child, nn.BatchNorm2d):
+            with_norms_for_one_value(child)
+            continue
+        norm: nn.BatchNorm2d = BatchNorm(child.num_features, child.eps)
+        if isinstance(child, BatchNormAct2d):
+            norm = BatchNormAct(child.num_features, child.eps)
+            norm.drop, norm.act = child.drop, child.act
+        norm.momentum = child.momentum
+        norm.load_state_dict(child.state_dict())
+        setattr(model, name, norm)
+    return model
+
+
+class ChannelsLast(nn.Module):
+    """Lets all that follows infer with a pixel's channels side by side in memory.
+
+    Norms and poolings on a CPU are quicker so, but not their backward pass: while training the
+    map lies as it came.
+    """
+
+    def forward(self, x_MCHW: Tensor) -> Tensor:
+        """Return the same map (M, C, H, W), at inference laid out otherwise."""
+        return x_MCHW if self.training else x_MCHW.contiguous(memory_format=torch.channels_last)
 
 
 def default_cfg(first_conv: str, **changes: Any) -> dict[str, Any]:

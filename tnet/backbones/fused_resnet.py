@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from tnet.backbones.features import BatchNorm, Stage, StagedNetwork
+from tnet.backbones.features import BatchNorm, ChannelsLast, Stage, StagedNetwork
 from tnet.backbones.fusion import FusionName, fusion
 
 
@@ -176,14 +176,15 @@ class AFFResNet(StagedNetwork):
 
 def _stem(layout: Layout, bands: int) -> nn.Sequential:
     width = layout.stem_width
+    layers: OrderedDict[str, nn.Module] = OrderedDict(layout=ChannelsLast())
     if layout.block == "preactivation":
         # The input is standardised by what training saw of it, without a learned scale.
-        norm = BatchNorm(bands, affine=False)
-        return nn.Sequential(OrderedDict(norm=norm, conv1=_conv(bands, width, 3)))
+        layers |= {"norm": BatchNorm(bands, affine=False), "conv1": _conv(bands, width, 3)}
+        return nn.Sequential(layers)
     if layout.stem == "cifar":
-        return nn.Sequential(_chain([_conv(bands, width, 3)]))
+        return nn.Sequential(layers | _chain([_conv(bands, width, 3)]))
     convs = [_conv(bands, width, 7, 2)]
     if layout.stem == "deep":
         half = width // 2
         convs = [_conv(bands, half, 3, 2), _conv(half, half, 3), _conv(half, width, 3)]
-    return nn.Sequential(_chain(convs) | {"pool": nn.MaxPool2d(3, 2, 1)})
+    return nn.Sequential(layers | _chain(convs) | {"pool": nn.MaxPool2d(3, 2, 1)})

@@ -10,6 +10,7 @@ M maps, C channels, H rows, W columns.
 from collections.abc import Callable
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -78,7 +79,7 @@ class MSCAM(nn.Module):
 
 def mix(weight: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Return weight * x + (1 - weight) * y."""
-    return y + weight * (x - y)
+    return torch.addcmul(y, weight, x - y)
 
 
 class AFF(nn.Module):

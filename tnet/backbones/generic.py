@@ -23,12 +23,13 @@ class TimmBackbone(nn.Module):
         bands: bands of the image; the first convolution has as many.
         stride: pixels of the view per pixel of the map, at most; the deepest map with no
             coarser stride is taken.
-        drop_path: rate of stochastic depth, where the model has it.
+        drop_path: rate of stochastic depth; 0 for none.
         norm: "batch" leaves the model's own norms; "group" puts a group norm in the place of
             each batch norm (see :func:`with_group_norms`).
 
     Raises:
-        UsageError: if timm has no such model, or the model has no map at this stride.
+        UsageError: if timm has no such model, or the model has no map at this stride, or no
+            stochastic depth.
     """
 
     model: Any
@@ -49,10 +50,7 @@ class TimmBackbone(nn.Module):
             raise UsageError(
                 f"timm has no model named {name!r}; `tnet models` lists those that can be built"
             )
-        options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
-        model: Any = timm.create_model(
-            name, pretrained=False, num_classes=0, in_chans=bands, **options
-        )
+        model: Any = _created(name, bands, drop_path)
         if not hasattr(model, "forward_intermediates"):
             raise UsageError(
                 f"the timm model {name!r} does not give its intermediate maps; "
@@ -84,6 +82,16 @@ class TimmBackbone(nn.Module):
             ) from error
         feature = self.model.forward_head(final, pre_logits=True)
         return maps[0], torch.flatten(feature, 1)
+
+
+def _created(name: str, bands: int, drop_path: float) -> nn.Module:
+    options: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path else {}
+    try:
+        return timm.create_model(name, pretrained=False, num_classes=0, in_chans=bands, **options)
+    except TypeError as error:  # of a model that does not know this option
+        if "drop_path_rate" not in str(error):
+            raise
+        raise UsageError(f"{name!r} has no stochastic depth; leave drop_path at 0") from error
 
 
 def with_group_norms(model: nn.Module) -> nn.Module:
