@@ -1,13 +1,15 @@
 """Remembered looks: the same walk with fewer looks, and a file that survives a kill."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, cast
 
 import numpy as np
 import pytest
 import torch
 from fakes import FEATURES, fake_model, noise, watched
+from numpy.typing import NDArray
 
 from tnet.adapters.array import open_array
 from tnet.backbones.generic import TimmBackbone
@@ -16,7 +18,7 @@ from tnet.geometry import Region
 from tnet.memory import Memory
 from tnet.model import Input, TNet
 from tnet.plan import Plan, Step
-from tnet.pyramid import Pyramid
+from tnet.pyramid import How, Pyramid
 from tnet.recipes import build
 from tnet.traversal import traverse, walk
 
@@ -243,6 +245,36 @@ def test_a_full_disk_is_no_reason_to_stop(tmp_path: Path, monkeypatch: pytest.Mo
         assert "looks: looks are kept in memory alone from here on" in memory.problem
         assert looks(model, memory, image) == 0
         monkeypatch.undo()
+
+
+class Breaking:
+    """A pyramid around a pyramid that turns blank after some views, as of a damaged file."""
+
+    def __init__(self, pyramid: Pyramid, views: int) -> None:
+        self._pyramid = pyramid
+        self._left = views
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pyramid, name)
+
+    def read(self, region: Region, size: tuple[int, int], **how: Unpack[How]) -> NDArray[Any]:
+        return self._pyramid.read(region, size, **how) * (self._left > 0)
+
+    def read_many(
+        self, regions: Sequence[Region], size: tuple[int, int], **how: Unpack[How]
+    ) -> NDArray[Any]:
+        self._left -= len(regions)
+        return self._pyramid.read_many(regions, size, **how) * (self._left > 0)
+
+
+def test_what_a_broken_image_shows_is_not_remembered() -> None:
+    model, memory = fake_model(TILES), Memory(None, FEATURES)
+    sound = [open_array(noise(64, 64, seed=i), name=str(i)) for i in range(3)]
+    broken = cast(Pyramid, Breaking(sound[1], views=9))
+    traverse(model, [sound[0], broken, sound[2]], TILES, micro_batch=4, memory=memory)
+    assert len(memory) == 32
+    for image, expected in zip(sound, (0, 16, 0), strict=True):
+        assert looks(model, memory, image) == expected
 
 
 def test_copies_of_a_training_share_the_memory() -> None:

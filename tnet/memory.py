@@ -124,12 +124,18 @@ class Memory:
         """Return those of the looks that are remembered, key -> float32 (D,)."""
         return {key: self._rows[key] for key in keys if key in self._rows}
 
-    def add(self, looks: Mapping[bytes, NDArray[np.float32]]) -> None:
-        """Remember looks, as many as there is room for.
+    def add(self, looks: Mapping[bytes, NDArray[np.float32]], pyramid: Pyramid) -> None:
+        """Remember looks at an image, as many as there is room for.
+
+        None is remembered of an image that looks otherwise by now: a reader may show blank
+        pixels where it can read no more, lest a training end there.
 
         Args:
             looks: key -> float32 (D,).
+            pyramid: the image.
         """
+        if _seen_from_afar(pyramid) != self._of_image(pyramid):
+            return
         room = self._most - len(self._rows)
         new = [item for item in looks.items() if item[0] not in self._rows][: max(room, 0)]
         self._rows |= new
@@ -173,16 +179,10 @@ class Memory:
         return self._model[1] + repr((model.expects, precision)).encode()
 
     def _of_image(self, pyramid: Pyramid) -> bytes:
-        """Return what stands for an image: its name, its facts, and how it looks from afar."""
+        """Return what stands for an image: how it looked when it was first seen."""
         known = self._images.get(pyramid)
         if known is None:
-            whole = Region(0.0, 0.0, pyramid.width, pyramid.height)
-            thumbnail = pyramid.read(whole, _THUMBNAIL, dtype=np.float32)
-            facts = (pyramid.name, pyramid.width, pyramid.height, pyramid.bands)
-            values = (str(pyramid.dtype), pyramid.nodata, pyramid.background)
-            digest = hashlib.blake2b(repr((facts, values)).encode(), digest_size=_KEY)
-            digest.update(np.ascontiguousarray(thumbnail).tobytes())
-            known = self._images[pyramid] = digest.digest()
+            known = self._images[pyramid] = _seen_from_afar(pyramid)
         return known
 
     def _load(self) -> None:
@@ -213,6 +213,17 @@ class Memory:
                 body = memoryview(block)[i * layout.itemsize : (i + 1) * layout.itemsize - 4]
                 if zlib.crc32(body) == checksum:
                     self._rows[bytes(body[:_KEY])] = records["feature"][i]
+
+
+def _seen_from_afar(pyramid: Pyramid) -> bytes:
+    """Return a hash of an image's name, facts and thumbnail."""
+    whole = Region(0.0, 0.0, pyramid.width, pyramid.height)
+    thumbnail = pyramid.read(whole, _THUMBNAIL, dtype=np.float32)
+    facts = (pyramid.name, pyramid.width, pyramid.height, pyramid.bands)
+    values = (str(pyramid.dtype), pyramid.nodata, pyramid.background)
+    digest = hashlib.blake2b(repr((facts, values)).encode(), digest_size=_KEY)
+    digest.update(np.ascontiguousarray(thumbnail).tobytes())
+    return digest.digest()
 
 
 def _record(key: bytes, feature: NDArray[np.float32]) -> bytes:

@@ -1,6 +1,6 @@
 """Reading the views of a level and looking at them, in micro-batches of bounded size."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,18 +96,35 @@ def _recalled(
     size: int,
     memory: Memory,
 ) -> Tensor:
-    """Return the features of visits, float32 (G, D); only what is not remembered is looked at."""
+    """Return the features of visits, float32 (G, D); only what is not remembered is looked at.
+
+    Visits come image by image.
+    """
     keys = memory.keys(model, plan, pyramids, front)
     rows = memory.known(keys)
     # A region that several walks of a batch came to is looked at once.
     missing = {key: visit for key, visit in zip(keys, front, strict=True) if key not in rows}
-    if missing:
-        names = iter(missing)
-        for visits, _, look in _looks(model, pyramids, list(missing.values()), plan, size):
-            features = look.feature.detach().float().cpu().numpy()
-            seen = dict(zip((next(names) for _ in visits), features, strict=True))
-            memory.add(seen)
-            rows |= seen
+    if not missing:
+        return _gathered(rows, keys, model)
+    names = iter(missing)
+    fresh: dict[bytes, NDArray[np.float32]] = {}
+    image = next(iter(missing.values())).image
+    for visits, _, look in _looks(model, pyramids, list(missing.values()), plan, size):
+        features = look.feature.detach().float().cpu().numpy()
+        for visit, feature in zip(visits, features, strict=True):
+            # What is kept now is safe if the run is killed at a later image.
+            if visit.image != image:
+                memory.add(fresh, pyramids[image])
+                image, fresh = visit.image, {}
+            key = next(names)
+            fresh[key] = rows[key] = feature
+    memory.add(fresh, pyramids[image])
+    return _gathered(rows, keys, model)
+
+
+def _gathered(
+    rows: Mapping[bytes, NDArray[np.float32]], keys: Sequence[bytes], model: TNet
+) -> Tensor:
     return torch.from_numpy(np.stack([rows[key] for key in keys])).to(model.device)
 
 
