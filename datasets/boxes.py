@@ -76,6 +76,20 @@ def mask_boxes(
     )
 
 
+def evidence(
+    boxes: tuple[Region, ...], mask: Path | None, width: int, height: int
+) -> tuple[Region, ...]:
+    """Return all boxes of an image, those of its mask last, in pixels of level 0.
+
+    Raises:
+        DataError: if the mask cannot be read, or a box shows nothing of the image.
+    """
+    if mask is not None:
+        boxes += mask_boxes(mask, width, height)
+    check_boxes(boxes, width, height)
+    return boxes
+
+
 def check_boxes(boxes: tuple[Region, ...], width: int, height: int) -> None:
     """Make sure that every box shows something of an image.
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from tnet.adapters import open_pyramid
 from tnet.datasets.augment import Augment, augmented, draw_seed, mapped_boxes
-from tnet.datasets.boxes import check_boxes, mask_boxes
+from tnet.datasets.boxes import evidence
 from tnet.datasets.entries import Entry
 from tnet.datasets.guarding import Guarded
 from tnet.datasets.manifest import Manifest
@@ -75,7 +75,8 @@ class Images(Dataset[Sample]):
         self._augment, self._expects = augment or Augment(), expects
         self._mpp = mpp
         self._in_use = 1
-        self._open: OrderedDict[int, Pyramid] = OrderedDict()
+        # The same object as long as an image is open: looks are remembered by it.
+        self._open: OrderedDict[int, Guarded] = OrderedDict()
         self._boxes: dict[int, tuple[Region, ...]] = {}
 
     def __len__(self) -> int:
@@ -105,11 +106,7 @@ class Images(Dataset[Sample]):
         Raises:
             DataError: if it cannot be opened, or is not of the bands and values expected.
         """
-        if index not in self._open:
-            self._open[index] = self._opened(index)
-            self._close_others(index)
-        self._open.move_to_end(index)
-        return self._open[index]
+        return self._guarded(index).inner
 
     def drop(self, image: int | str, reason: str) -> None:
         """Leave an image out from now on, as if it could not be read.
@@ -133,17 +130,25 @@ class Images(Dataset[Sample]):
         while self._open:
             self._open.popitem()[1].close()
 
+    def _guarded(self, index: int) -> Guarded:
+        if index not in self._open:
+            reopen, tell = partial(self._opened, index), partial(self._fail, index)
+            self._open[index] = Guarded(self._opened(index), reopen, tell)
+            self._close_others()
+        self._open.move_to_end(index)
+        return self._open[index]
+
     def _opened(self, index: int) -> Pyramid:
         entry = self.entries[index]
         return open_pyramid(entry.image, mpp=self._mpp if entry.mpp is None else entry.mpp)
 
     def _sample(self, index: int) -> Sample:
-        entry, pyramid = self.entries[index], self.pyramid(index)
+        entry, pyramid = self.entries[index], self._guarded(index)
         self._check(entry, pyramid)
         boxes = self._boxes_of(index, pyramid)
         seed = draw_seed(self.seed, self.epoch, index)
         shown = augmented(
-            Guarded(pyramid, partial(self._opened, index), partial(self._fail, index)),
+            pyramid,
             self._augment,
             seed,
             mean=self._expects.mean,
@@ -166,11 +171,7 @@ class Images(Dataset[Sample]):
         """Return where the evidence is, from the row and from its mask."""
         if index not in self._boxes:
             entry = self.entries[index]
-            boxes = entry.boxes
-            if entry.mask is not None:
-                boxes += mask_boxes(entry.mask, pyramid.width, pyramid.height)
-            check_boxes(boxes, pyramid.width, pyramid.height)
-            self._boxes[index] = boxes
+            self._boxes[index] = evidence(entry.boxes, entry.mask, pyramid.width, pyramid.height)
         return self._boxes[index]
 
     def _in_turn(self, index: int) -> Iterator[int]:
@@ -183,12 +184,12 @@ class Images(Dataset[Sample]):
     def _fail(self, index: int, error: Exception) -> None:
         self.failed.setdefault(index, one_line(error) or type(error).__name__)
 
-    def _close_others(self, index: int) -> None:
+    def _close_others(self) -> None:
         """Close what was not asked for the longest, until few enough images are open.
 
         Images that are decoded whole are open with all of their pixels.
         """
-        held = {i: _bytes(pyramid) for i, pyramid in self._open.items()}
+        held = {i: _bytes(guarded.inner) for i, guarded in self._open.items()}
         while len(self._open) > 1:
             crowded = len(self._open) > self.keep_open
             heavy = sum(held.values()) > _MOST_BYTES and len(self._open) > self._in_use

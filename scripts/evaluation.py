@@ -169,11 +169,9 @@ def _close(pyramid: "Pyramid") -> None:
 
 
 def _boxes(entry: "Entry", pyramid: "Pyramid") -> "tuple[Region, ...]":
-    from tnet.datasets.boxes import mask_boxes
+    from tnet.datasets.boxes import evidence
 
-    if entry.mask is None:
-        return entry.boxes
-    return (*entry.boxes, *mask_boxes(entry.mask, pyramid.width, pyramid.height))
+    return evidence(entry.boxes, entry.mask, pyramid.width, pyramid.height)
 
 
 def _walked(
@@ -203,15 +201,13 @@ def _failed(job: Job, entry: "Entry", error: Exception) -> Seen:
 def _seen(entry: "Entry", walk: "Walk", boxes: "tuple[Region, ...]", cpu_seconds: float) -> Seen:
     answered = walk.outcome != NO_EVIDENCE
     knowing_nothing = 0.5 if walk.multilabel else 1 / len(walk.classes)
-    # A walk over all tiles looks at the whole image only to find them, without the network.
-    unseen = walk.first_view == (0, 0)
     return Seen(
         entry,
         probabilities=tuple(float(p) if answered else knowing_nothing for p in walk.probabilities),
         answered=answered,
         found=found(walk, boxes),
         boxes=len(boxes),
-        glimpses=len(walk.glimpses) - unseen,
+        glimpses=walk.looks,
         pixels=walk.pixels,
         share=walk.share,
         seconds=walk.seconds,

@@ -249,6 +249,17 @@ def test_few_images_stay_open_and_a_batch_always_does(tmp_path: Path) -> None:
         images[8]
 
 
+def test_an_open_image_is_the_same_object_every_time(manifest: Manifest) -> None:
+    images = images_of(manifest)
+    first = [sample.pyramid for sample in all_of(images)]
+    images.epoch = 1
+    assert all(a is b for a, b in zip(first, [s.pyramid for s in all_of(images)], strict=True))
+    images.close()
+    assert images[0].pyramid is not first[0]
+    varied = images_of(manifest, augment=Augment(noise=0.1))
+    assert varied[0].pyramid is not varied[0].pyramid
+
+
 def test_images_that_are_decoded_whole_do_not_fill_the_memory(
     manifest: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
