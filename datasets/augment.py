@@ -109,7 +109,6 @@ class Augmented(View):
     Attributes:
         part: what of the original is shown, in its pixels of level 0.
         symmetry: how the part is turned.
-        colours: how it is recoloured.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ Nothing here reads more than a window of an image that is stored in tiles.
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from tnet.adapters import Limits, open_pyramid
 from tnet.datasets.boxes import check_boxes
-from tnet.datasets.entries import Entry
+from tnet.datasets.entries import Entry, together
 from tnet.datasets.table import TableError, listed
 from tnet.errors import DataError, one_line
 from tnet.geometry import Region
@@ -119,8 +119,8 @@ def same_content(entries: Sequence[Entry]) -> tuple[tuple[Entry, ...], ...]:
         alike = []
         for group in groups:
             keys = _side_by_side(partial(_known, key), group)
-            keyed = _together(zip(keys, group, strict=True))
-            alike += [same for same in keyed if len(same) > 1]
+            keyed = together(zip(keys, group, strict=True))
+            alike += [same for same in keyed.values() if len(same) > 1]
         groups = alike
     return tuple(tuple(group) for group in groups)
 
@@ -210,13 +210,6 @@ def _known(key: Callable[[Path], Hashable], entry: Entry) -> Hashable:
         return key(entry.image)
     except OSError:
         return entry.image
-
-
-def _together(keyed: Iterable[tuple[Hashable, Entry]]) -> list[list[Entry]]:
-    found: defaultdict[Hashable, list[Entry]] = defaultdict(list)
-    for key, entry in keyed:
-        found[key].append(entry)
-    return list(found.values())
 
 
 def _files(path: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """From the rows of a table to what they say of an image."""
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -33,6 +34,7 @@ _SPLITS: dict[str, Split] = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 _CORNERS = ("x", "y", "width", "height")
+_Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
 
 
@@ -204,3 +206,11 @@ def refuse(path: Path, rows: Sequence[int], one: str, several: str, way_out: str
     if rows:
         said = one if len(rows) == 1 else several
         raise TableError(f"{path}: {listed(rows)} {said}; {way_out}")
+
+
+def together(pairs: Iterable[tuple[_Key, _Value]]) -> dict[_Key, list[_Value]]:
+    """Gather values by their keys, both in their order."""
+    found: defaultdict[_Key, list[_Value]] = defaultdict(list)
+    for key, value in pairs:
+        found[key].append(value)
+    return found

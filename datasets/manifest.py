@@ -7,19 +7,14 @@ mistake with the numbers of the rows.
 import math
 import os
 import re
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-from tnet.datasets.entries import Entry, Reading, Split, refuse
+from tnet.datasets.entries import Entry, Reading, Split, refuse, together
 from tnet.datasets.table import TableError, listed, read_table
 
 __all__ = ["Entry", "Manifest", "Split", "read_manifest"]
-
-_Key = TypeVar("_Key", bound=Hashable)
-_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,7 @@ def read_manifest(
 def _check_same_image(path: Path, entries: Sequence[Entry]) -> None:
     # Links are not followed, which is slow; what they hide is found by content.
     places = ((os.path.normpath(entry.image.absolute()), entry) for entry in entries)
-    for rows in _together(places).values():
+    for rows in together(places).values():
         if len(rows) > 1:
             raise TableError(
                 f"{path}: {listed([entry.row for entry in rows])} name the same image, "
@@ -107,9 +102,9 @@ def _check_same_image(path: Path, entries: Sequence[Entry]) -> None:
 
 def _check_splits(path: Path, entries: Sequence[Entry]) -> None:
     """Make sure that no group is in two splits: the test would know its images."""
-    groups = _together((entry.group, entry) for entry in entries if entry.group is not None)
+    groups = together((entry.group, entry) for entry in entries if entry.group is not None)
     for group, members in groups.items():
-        first = _together((entry.split, entry) for entry in members)
+        first = together((entry.split, entry) for entry in members)
         if len(first) > 1:
             told = " and ".join(
                 f"in {split} ({listed([entry.row for entry in rows])})"
@@ -155,7 +150,7 @@ def _classes(path: Path, entries: Sequence[Entry], multilabel: bool) -> tuple[st
         )
     numbers = {label: _number(label) for label in first}
     keys = numbers if None not in numbers.values() else {name: name.casefold() for name in first}
-    for same in _together((key, name) for name, key in keys.items()).values():
+    for same in together((key, name) for name, key in keys.items()).values():
         if len(same) > 1:
             rows = listed(sorted(first[name] for name in same))
             raise TableError(
@@ -179,11 +174,3 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
     """Return a key that sorts "b2" before "b10"."""
     parts = re.findall(r"\d+|\D+", name.casefold())
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts]
-
-
-def _together(pairs: Iterable[tuple[_Key, _Value]]) -> dict[_Key, list[_Value]]:
-    """Gather values by their keys."""
-    found: defaultdict[_Key, list[_Value]] = defaultdict(list)
-    for key, value in pairs:
-        found[key].append(value)
-    return found

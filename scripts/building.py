@@ -21,7 +21,7 @@ _OPTIONS = ("backbone", "stride", "aggregate", "location", "scout", "scout_strid
 
 
 @dataclass(frozen=True)
-class Images:
+class Traits:
     """What the training images have in common.
 
     Attributes:
@@ -55,12 +55,12 @@ class Built:
     notes: tuple[str, ...]
 
 
-def built(config: Config, images: Images) -> Built:
+def built(config: Config, traits: Traits) -> Built:
     """Build the model that a configuration asks for.
 
     Args:
         config: the training's.
-        images: what is known of the training images.
+        traits: what is known of the training images.
 
     Raises:
         UsageError: if options, plan and weights do not fit each other.
@@ -70,33 +70,33 @@ def built(config: Config, images: Images) -> Built:
         raise UsageError("a model to start from has its own backbone; give --from or --pretrained")
     source = read_source(config.start or config.pretrained, config.backbone)
     recipe, options = _recipe(config, source)
-    options |= {"classes": list(images.classes), "bands": images.bands}
+    options |= {"classes": list(traits.classes), "bands": traits.bands}
     norm, freeze, notes = _norms(config, recipe, options, source)
     if norm is not None:
         options["norm"] = norm
     torch.manual_seed(config.seed)
     model = build(recipe, **options)
     # An attribute that the model's file keeps; recipes build for one label an image.
-    model.multilabel = images.multilabel
+    model.multilabel = traits.multilabel
     if source is not None:
         fill = fill_backbone if config.start is None else fill_parts
         notes.append(fill(model, source))
-    model.expect(_pixels(source, images))
-    model.plan = _plan(config, images, source, model.plan)
+    model.expect(_pixels(source, traits))
+    model.plan = _plan(config, traits, source, model.plan)
     if config.model == "tiles" and source is None:
         notes.append("the backbone has learned nothing: name weights for it with --pretrained")
     return Built(model, freeze, tuple(notes))
 
 
-def _plan(config: Config, images: Images, source: Source | None, usual: Plan) -> Plan:
+def _plan(config: Config, traits: Traits, source: Source | None, usual: Plan) -> Plan:
     """Return the plan: that of the model to start from, unless another one is asked for."""
     if config.start is None or source is None or source.model is None:
-        return plan_for(config, images.sizes, usual)
+        return plan_for(config, traits.sizes, usual)
     own = source.model.plan
     step = own.step(0)
     if step is not None and step.glimpses and not says_plan(config):
         return own
-    return plan_for(config, images.sizes, own)
+    return plan_for(config, traits.sizes, own)
 
 
 def _recipe(config: Config, source: Source | None) -> tuple[str, dict[str, Any]]:
@@ -145,14 +145,14 @@ def _norms(
     return (norm if has_choice or config.norm != "auto" else None), freeze, notes
 
 
-def _pixels(source: Source | None, images: Images) -> Input:
+def _pixels(source: Source | None, traits: Traits) -> Input:
     """Return the pixels that the model is to expect."""
     known = None if source is None else source.expects
-    mpp = images.sizes.mpp
-    if known is not None and known.bands == images.bands and known.dtype == images.dtype:
+    mpp = traits.sizes.mpp
+    if known is not None and known.bands == traits.bands and known.dtype == traits.dtype:
         return replace(known, mpp=mpp or known.mpp)
-    mean, std = images.statistics()
-    return Input(bands=images.bands, dtype=images.dtype, mean=mean, std=std, mpp=mpp)
+    mean, std = traits.statistics()
+    return Input(bands=traits.bands, dtype=traits.dtype, mean=mean, std=std, mpp=mpp)
 
 
 def place_of(classes: Sequence[str], name: str | None) -> int:
@@ -166,16 +166,3 @@ def place_of(classes: Sequence[str], name: str | None) -> int:
     if name not in classes:
         raise UsageError(f"absent names the class {name!r}; there are {', '.join(classes)}")
     return list(classes).index(name)
-
-
-def check_device(device: str) -> str:
-    """Return where to train: "cuda" or "cpu".
-
-    Raises:
-        UsageError: if there is no such device.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("torch sees no CUDA device here; leave --device out, or say cpu")
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device

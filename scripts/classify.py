@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tnet.errors import UsageError
-from tnet.scripts.options import AsJson, Images, MaxMemory, MaxPixels, Mpp, Remote
+from tnet.scripts.options import AsJson, Images, MaxMemory, MaxPixels, Mpp, Remote, chosen_device
 
 if TYPE_CHECKING:
     from tnet.model import TNet
@@ -129,18 +129,12 @@ def load_model(model: str | None, device: str) -> "TNet":
         UsageError: if none is named, or there is no such device.
         ModelFileError: if it cannot be loaded.
     """
-    import torch
-
     from tnet.bundle import load, shipped
 
     if model is None:
         known = ", ".join(shipped()) or "none"
         raise UsageError(f"name a model with --model; models that come with TNet: {known}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("torch sees no CUDA device here; leave --device out, or say cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load(model, device=device)
+    return load(model, device=chosen_device(device))
 
 
 def _finish(results: "list[Result]", model: str, *, as_json: bool) -> None:

@@ -72,12 +72,13 @@ def evaluate(  # noqa: PLR0913 - Typer makes a flag of every argument
     from tnet.scripts.classify import load_model
     from tnet.scripts.evaluation import Job
     from tnet.scripts.evaluation_report import report_of
-    from tnet.scripts.evaluation_rows import chosen_rows, model_file, read_table, trained_on
+    from tnet.scripts.evaluation_rows import chosen_rows, manifest_of, trained_on
     from tnet.scripts.prepare import Wishes, changed_plan
+    from tnet.scripts.runs import model_file
 
     started = time.perf_counter()
-    loaded = load_model(model_file(model), device)
-    table = read_table(data, loaded, separator)
+    loaded = load_model(str(model_file(model)), device)
+    table = manifest_of(data, loaded, separator)
     rows, part, remarks = chosen_rows(table, split, trained_on(model))
     for remark in remarks:
         say(f"note: {remark}")

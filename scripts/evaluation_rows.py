@@ -1,52 +1,32 @@
 """Which images a model is evaluated on, and whether it has seen them before."""
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tnet.errors import UsageError
+from tnet.errors import DataError, UsageError
 from tnet.scripts.report import percent
+from tnet.scripts.runs import Run, read_rows
 
 if TYPE_CHECKING:
     from tnet.datasets.manifest import Entry, Manifest
     from tnet.model import TNet
 
-_MODEL = "model.safetensors"
-_SPLITS = "splits.csv"
 ALL = "all"
-
-
-def model_file(named: str) -> str:
-    """Return the model that a name means: the best one of a training's folder, or itself.
-
-    Raises:
-        UsageError: if a folder holds no model.
-    """
-    folder = Path(named)
-    if not folder.is_dir():
-        return named
-    if not (folder / _MODEL).is_file():
-        raise UsageError(
-            f"the folder {folder} holds no {_MODEL}; name a folder that `tnet train` wrote to, "
-            "once its first epoch is over, or a model file"
-        )
-    return str(folder / _MODEL)
 
 
 def trained_on(named: str) -> dict[Path, str]:
     """Return which images a training used and for what; nothing where nobody wrote it down."""
-    table = Path(named) / _SPLITS
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = [(row.get("image"), row.get("split")) for row in csv.DictReader(file)]
-    except (OSError, ValueError, csv.Error):
+        rows = read_rows(Run(Path(named)).splits)
+    except DataError:
         return {}
-    return {Path(image).resolve(): split for image, split in rows if image and split}
+    pairs = [(row.get("image"), row.get("split")) for row in rows]
+    return {Path(image).resolve(): split for image, split in pairs if image and split}
 
 
-def read_table(path: Path, model: "TNet", separator: str | None) -> "Manifest":
+def manifest_of(path: Path, model: "TNet", separator: str | None) -> "Manifest":
     """Read the labelled images; their labels must be among the model's classes.
 
     Args:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tnet.scripts.evaluation_report import steps_text
 from tnet.scripts.markup import Html, joined, tag
 
 _WIDTH, _HEIGHT = 620, 400
@@ -48,7 +49,7 @@ def curve_figure(points: Sequence[Mapping[str, Any]], majority: float | None) ->
 
 def _mark(point: Mapping[str, Any], x: float, y: Callable[[float], float]) -> Html:
     """Draw one point of the curve with its interval, and its glimpses when pointed at."""
-    steps = ", ".join(map(str, point["steps"])) or "first look alone"
+    steps = steps_text(point["steps"])
     span = point["intervals"]["accuracy"]
     whisker = None
     if span is not None:

@@ -73,6 +73,11 @@ class Task:
         """Steps of the optimiser in the whole training."""
         return self.config.epochs * -(-self.batches // self.config.accumulate)
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a view's feature stays what it is, so that looks can be remembered."""
+        return self.freeze == "backbone" and self.augment == "none"
+
     def images(self, *, train: bool) -> Images:
         """Return the images to learn from, or those to measure on."""
         from tnet.datasets.augment import Augment

@@ -43,7 +43,7 @@ class Parts:
         return {name: _count(rows) for name, rows in (("train", self.train), ("val", self.val))}
 
 
-def read_table(data: Path, config: Config) -> "Manifest":
+def manifest_of(data: Path, config: Config) -> "Manifest":
     """Read the table of a training.
 
     Raises:
@@ -116,7 +116,8 @@ def write_parts(run: Run, parts: Parts) -> None:
         [
             {
                 "row": entry.row,
-                "image": entry.image,
+                # Absolute: the run is read from other folders, to tell what a model has seen.
+                "image": entry.image.absolute(),
                 "label": " ".join(entry.labels),
                 "group": entry.group or "",
                 "split": use.get(entry.row, entry.split or ""),

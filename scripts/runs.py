@@ -139,6 +139,24 @@ class Run:
             raise DataError(f"{self.summary}: cannot be read ({error})") from error
 
 
+def model_file(named: str) -> Path:
+    """Return the model file that a name means: the best one of a run's folder, or itself.
+
+    Raises:
+        UsageError: if a folder holds no model.
+    """
+    folder = Path(named)
+    if not folder.is_dir():
+        return folder
+    model = Run(folder).model
+    if not model.is_file():
+        raise UsageError(
+            f"the folder {folder} holds no {model.name}; name a folder that `tnet train` wrote to, "
+            "once its first epoch is over, or a model file"
+        )
+    return model
+
+
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal.
 

@@ -26,7 +26,7 @@ class Ready:
     notes: tuple[str, ...]
 
 
-def shown(ready: Ready, device: str, took: Measure, tell: Tell) -> dict[str, Any]:
+def announced(ready: Ready, device: str, took: Measure, tell: Tell) -> dict[str, Any]:
     """Say what is going to be done, and return it.
 
     Args:
@@ -37,8 +37,7 @@ def shown(ready: Ready, device: str, took: Measure, tell: Tell) -> dict[str, Any
     """
     task, config = ready.task, ready.task.config
     model, plan = task.model, task.model.plan
-    remembers = task.freeze == "backbone" and task.augment == "none"
-    seconds = took.whole(task.batches, config.epochs, remembered=remembers)
+    seconds = took.whole(task.batches, config.epochs, remembered=task.remembers)
     for split, counts in task.parts.counts().items():
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         rows = task.parts.train if split == "train" else task.parts.val

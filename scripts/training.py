@@ -1,7 +1,7 @@
 """From a table to a trained model: the steps of ``tnet train``."""
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,51 +9,23 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tnet import __version__
-from tnet.adapters import open_pyramid
 from tnet.bundle import load, save
-from tnet.pyramid import Pyramid
-from tnet.scripts.building import Built, Images, built, check_device, place_of
+from tnet.datasets.statistics import entry_statistics
+from tnet.scripts.building import Built, Traits, built, place_of
 from tnet.scripts.config import Config
 from tnet.scripts.fitting import Task, fit, measured
-from tnet.scripts.parts import Parts, parted, read_table, remembered, write_parts
+from tnet.scripts.options import chosen_device
+from tnet.scripts.parts import Parts, manifest_of, parted, remembered, write_parts
 from tnet.scripts.planning import sizes_of
 from tnet.scripts.report import say
 from tnet.scripts.runs import Run, digest, saving
-from tnet.scripts.showing import Ready, shown
+from tnet.scripts.showing import Ready, announced
 from tnet.scripts.stopping import Stopped
 
 if TYPE_CHECKING:
-    from tnet.datasets.entries import Entry
     from tnet.memory import Memory
 
 _LIBRARIES = ("torch", "timm", "lightning", "numpy", "albumentations")
-
-
-class Opening(Sequence[Pyramid]):
-    """The images of rows, each opened when it is asked for, and closed when the next one is.
-
-    Args:
-        entries: the rows.
-    """
-
-    def __init__(self, entries: "Sequence[Entry]") -> None:
-        self._entries = entries
-        self._last: Pyramid | None = None
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __getitem__(self, index: Any) -> Any:
-        """Return the image of a row."""
-        self.close()
-        self._last = open_pyramid(self._entries[index].image)
-        return self._last
-
-    def close(self) -> None:
-        """Close the image that is open, if there is one."""
-        if self._last is not None:
-            self._last.close()
-            self._last = None
 
 
 def dry(data: Path, config: Config) -> dict[str, Any]:
@@ -63,9 +35,9 @@ def dry(data: Path, config: Config) -> dict[str, Any]:
         UsageError: as the training would.
         DataError: as the training would.
     """
-    device = check_device(config.device)
+    device = chosen_device(config.device)
     ready = prepared(data, config)
-    return shown(ready, device, measured(ready.task, device), say)
+    return announced(ready, device, measured(ready.task, device), say)
 
 
 def run_training(data: Path, out: Path, config: Config) -> dict[str, Any]:
@@ -78,7 +50,7 @@ def run_training(data: Path, out: Path, config: Config) -> dict[str, Any]:
         OutputError: if the folder cannot be written.
         typer.Exit: with 130 after Ctrl-C.
     """
-    device = check_device(config.device)
+    device = chosen_device(config.device)
     run = Run(out)
     with run.held():
         run.check(config, data)
@@ -96,7 +68,7 @@ def run_training(data: Path, out: Path, config: Config) -> dict[str, Any]:
                 task = ready.task
                 memory = _memory(task, run, stack)
                 begin(run, data, ready)
-                shown(ready, device, measured(task, device, memory), run.tell)
+                announced(ready, device, measured(task, device, memory), run.tell)
             return _fitted(task, run, device, memory, data)
 
 
@@ -133,20 +105,20 @@ def prepared(data: Path, config: Config) -> Ready:
         UsageError: if something does not go together.
         DataError: if the images or weights are unfit.
     """
-    manifest = read_table(data, config)
+    manifest = manifest_of(data, config)
     parts = parted(manifest, config, _told())
     names = [str(entry.image) for entry in parts.train]
     sizes = sizes_of(parts.facts, names, config.mpp)
     first = parts.facts[0]
-    images = Images(
+    traits = Traits(
         classes=manifest.classes,
         multilabel=manifest.multilabel,
         bands=first.bands,
         dtype=first.dtype,
         sizes=sizes,
-        statistics=lambda: _statistics(parts, config),
+        statistics=lambda: entry_statistics(parts.train, seed=config.seed),
     )
-    model = built(config, images)
+    model = built(config, traits)
     task = task_of(model, parts, config)
     return Ready(task, sizes, (*parts.notes, *model.notes))
 
@@ -172,7 +144,7 @@ def resumed(data: Path, config: Config, run: Run) -> Task:
         DataError: if a file of the run cannot be read.
     """
     model = load(run.initial)
-    parts = remembered(read_table(data, config), run)
+    parts = remembered(manifest_of(data, config), run)
     freeze = str(model.training_record.get("freeze", "none"))
     return task_of(Built(model, freeze, ()), parts, config)
 
@@ -217,19 +189,11 @@ def versions() -> dict[str, str]:
     return {"tnet": __version__} | {name: version(name) for name in _LIBRARIES}
 
 
-def _statistics(parts: Parts, config: Config) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and deviation of each band of the training images."""
-    from tnet.datasets.statistics import band_statistics
-
-    with closing(Opening(parts.train)) as opened:
-        return band_statistics(opened, seed=config.seed)
-
-
 def _memory(task: Task, run: Run, stack: ExitStack) -> "Memory | None":
     """Return the run's remembered looks, where there can be any; closed with the stack."""
     from tnet.memory import Memory
 
-    if task.freeze != "backbone" or task.augment != "none":
+    if not task.remembers:
         return None
     with saving(run.features):
         memory = Memory(run.features, int(task.model.backbone.features))  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from tnet.backbones.generic import TimmBackbone
 from tnet.errors import DataError, ModelFileError, UsageError
 from tnet.model import Input, TNet
+from tnet.scripts.runs import model_file
 
 State = dict[str, Tensor]
 _DEFAULT = "resnet18"
@@ -44,13 +45,13 @@ def read_source(place: str | None, arch: str | None) -> Source | None:
 
     Raises:
         DataError: if the file cannot be read, or does not fit the architecture.
-        UsageError: if there is no such architecture.
+        UsageError: if a folder holds no model, or there is no such architecture.
     """
     if place is None:
         return None
-    from tnet.bundle import load, read_header
+    from tnet.bundle import load, read_header, shipped
 
-    path = model_file(place)
+    path = shipped().get(place, model_file(place))
     if not path.exists():
         raise DataError(f"{path}: there is no such file; name a run, a model or a checkpoint")
     if path.suffix == ".safetensors":
@@ -64,23 +65,6 @@ def read_source(place: str | None, arch: str | None) -> Source | None:
             model = load(path)
             return Source(str(path), model.expects, model)
     return _checkpoint(path, arch or _DEFAULT)
-
-
-def model_file(place: str | Path) -> Path:
-    """Return the model file that a run's folder or a model's name stands for.
-
-    Raises:
-        DataError: if a folder holds no model.
-    """
-    from tnet.bundle import shipped
-
-    path = Path(place)
-    if path.is_dir():
-        for name in ("model.safetensors", "last.safetensors"):
-            if (path / name).is_file():
-                return path / name
-        raise DataError(f"{path}: holds no model.safetensors; name a run of `tnet train`")
-    return shipped().get(str(place), path)
 
 
 def _checkpoint(path: Path, arch: str) -> Source:

@@ -10,15 +10,15 @@ import torch
 from tnet.backbones.generic import TimmBackbone
 from tnet.bundle import save
 from tnet.errors import DataError, UsageError
-from tnet.scripts.building import Built, Images, built
+from tnet.scripts.building import Built, Traits, built
 from tnet.scripts.config import Config
 from tnet.scripts.planning import Sizes
 
 SIZES = Sizes(side=256, pixels=256**2, mpp=0.5, largest=128)
 
 
-def images(bands: int = 3, dtype: str = "uint8", classes: tuple[str, ...] = ("a", "b")) -> Images:
-    return Images(
+def images(bands: int = 3, dtype: str = "uint8", classes: tuple[str, ...] = ("a", "b")) -> Traits:
+    return Traits(
         classes=classes,
         multilabel=False,
         bands=bands,
@@ -28,7 +28,7 @@ def images(bands: int = 3, dtype: str = "uint8", classes: tuple[str, ...] = ("a"
     )
 
 
-def build(of: Images | None = None, **values: Any) -> Built:
+def build(of: Traits | None = None, **values: Any) -> Built:
     usual = {"backbone": "test_resnet", "view": 32}
     return built(Config().changed(usual | values), of or images())
 

@@ -17,7 +17,10 @@ from safetensors.torch import load_file
 
 from tnet.adapters import open_pyramid
 from tnet.bundle import load
+from tnet.datasets.manifest import read_manifest
 from tnet.scripts.epochs import Epochs
+from tnet.scripts.evaluation_rows import trained_on
+from tnet.scripts.parts import Parts, write_parts
 from tnet.scripts.runs import Run
 
 SMALL = ("--backbone", "test_resnet", "--device", "cpu", "--set", "view=16", "--set", "batch=4")
@@ -174,7 +177,7 @@ def test_a_run_is_of_one_configuration_one_table_and_one_process(
         (["--out", "{new}", "--set", "absent=blue"], 2, "absent names the class 'blue'"),
         (["--out", "{new}", "--set", "finest_mpp=1"], 3, "add a column mpp to the table"),
         (["--out", "{new}", "--pretrained", "{data}"], 3, "is neither of torch.save nor"),
-        (["--out", "{new}", "--from", "{folder}"], 3, "holds no model.safetensors"),
+        (["--out", "{new}", "--from", "{folder}"], 2, "holds no model.safetensors"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -224,6 +227,17 @@ def test_a_run_is_started_from_another_one(tnet: CommandLine, data: Path, tmp_pa
     assert done.code == 0, done.err
     assert f"arrays come from {first}" in done.err
     assert [step.glimpses for step in load(second / "model.safetensors").plan.steps] == [2, 1]
+
+
+def test_what_was_trained_on_is_known_from_other_folders(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    manifest = read_manifest(Path(data.name))
+    parts = Parts(manifest, train=manifest.entries[:1], val=manifest.entries[1:])
+    write_parts(Run(tmp_path), parts)
+    monkeypatch.chdir(tmp_path)
+    assert trained_on(str(tmp_path))[(data.parent / "0.png").resolve()] == "train"
 
 
 def test_several_labels_and_other_bands(tnet: CommandLine, tmp_path: Path) -> None:
