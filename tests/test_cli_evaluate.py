@@ -345,6 +345,16 @@ def test_boxes_are_found_level_by_level(
     assert none["localisation"] is None
 
 
+def test_a_box_outside_its_image_is_named(
+    tnet: CommandLine, model: Path, folder: Path, tmp_path: Path
+) -> None:
+    rows = [(folder / "0.png", "grass", "5,5,4,4"), (folder / "1.png", "grass", "500,5,4,4")]
+    table = write_table(tmp_path / "data.csv", *rows, columns="image,label,box")
+    done = tnet("evaluate", model, table, "--json", "--no-curve")
+    assert (done.code, document(done)["n"]) == (4, 1)
+    assert "the box 500,5,4,4 lies outside the image of 120 x 90 pixels" in done.err
+
+
 def test_a_mask_is_as_good_as_boxes(
     tnet: CommandLine, model: Path, folder: Path, tmp_path: Path
 ) -> None:
@@ -358,7 +368,7 @@ def test_a_mask_is_as_good_as_boxes(
 
 
 def test_a_model_that_looks_at_all_tiles(
-    tnet: CommandLine, model: Path, table: Path, tmp_path: Path
+    tnet: CommandLine, model: Path, folder: Path, table: Path, tmp_path: Path
 ) -> None:
     tiles = load(model)
     tiles.plan = replace(tiles.plan, view=(32, 32), steps=(), tiles="native")
@@ -369,6 +379,8 @@ def test_a_model_that_looks_at_all_tiles(
     assert (read["costs"]["glimpses"], read["costs"]["pixels"]) == (12, 12 * 32 * 32)
     assert (read["steps"], read["curve"]) == (None, [])
     assert "all tiles" in tnet(*command).out
+    said = json.loads(tnet("classify", folder / "0.png", "--model", command[1], "--json").out)
+    assert said["results"][0]["glimpses"] == 12
 
 
 def test_a_box_is_found_where_its_centre_is() -> None:
