@@ -49,6 +49,7 @@ class Images(Dataset[Sample]):
     Attributes:
         epoch: the present one; each has its own draws.
         failed: index -> why, of images that could not be read; another one is drawn for them.
+            A training that goes on adds those that failed before.
 
     Raises:
         ValueError: if no image may be open.
@@ -100,26 +101,6 @@ class Images(Dataset[Sample]):
                 self._fail(candidate, error)
         raise DataError(f"none of the {len(self.entries)} images can be read any more")
 
-    def pyramid(self, index: int) -> Pyramid:
-        """Return an image as it is in its file, opened if need be.
-
-        Raises:
-            DataError: if it cannot be opened, or is not of the bands and values expected.
-        """
-        return self._guarded(index).inner
-
-    def drop(self, image: int | str, reason: str) -> None:
-        """Leave an image out from now on, as if it could not be read.
-
-        Args:
-            image: its index, or its path as in the entries; one that is not here is passed over.
-            reason: what ``failed`` says of it.
-        """
-        names = {str(entry.image): index for index, entry in enumerate(self.entries)}
-        index = image if isinstance(image, int) else names.get(image)
-        if index is not None:
-            self.failed.setdefault(index, reason)
-
     def make_room(self, batch: int) -> None:
         """Let the images of two batches be open at once: the next may be asked for already."""
         self._in_use = max(self._in_use, 2 * batch)
@@ -131,6 +112,7 @@ class Images(Dataset[Sample]):
             self._open.popitem()[1].close()
 
     def _guarded(self, index: int) -> Guarded:
+        """Return an image as it is in its file, opened if need be."""
         if index not in self._open:
             reopen, tell = partial(self._opened, index), partial(self._fail, index)
             self._open[index] = Guarded(self._opened(index), reopen, tell)

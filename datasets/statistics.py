@@ -1,6 +1,6 @@
 """What the values of a data set are: a mean and a deviation a band, from a cheap sample."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.random import default_rng
@@ -19,8 +19,36 @@ _SIDE = 256  # pixels of the longer side of what is read of an image
 _FLAT = 1e-7  # of the mean: a deviation that is only rounding
 
 
+def entry_statistics(
+    entries: Sequence[Entry], most: int = 64, seed: int = 0, limits: Limits | None = None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of each band of a manifest's images.
+
+    Args:
+        entries: rows of images of the same bands; each is opened while it is read.
+        most: how many are read.
+        seed: of which ones.
+        limits: what a file may declare.
+
+    Returns:
+        as :func:`band_statistics` does.
+
+    Raises:
+        ValueError: if there is no image.
+        DataError: if one cannot be read.
+    """
+    chosen = sorted(default_rng(seed).permutation(len(entries))[:most].tolist())
+
+    def opened() -> Iterator[Pyramid]:
+        for index in chosen:
+            with open_pyramid(entries[index].image, limits=limits) as pyramid:
+                yield pyramid
+
+    return band_statistics(opened())
+
+
 def band_statistics(
-    pyramids: Sequence[Pyramid], most: int = 64, seed: int = 0
+    pyramids: Iterable[Pyramid],
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation of each band, in units of the pixels.
 
@@ -29,9 +57,7 @@ def band_statistics(
     Missing pixels are left out, and so is what is background, unless there is nothing else.
 
     Args:
-        pyramids: images of the same bands; only those are asked for that are read.
-        most: how many are read.
-        seed: of which ones.
+        pyramids: images of the same bands, one after the other.
 
     Returns:
         means and deviations; the deviation of a band whose values are all the same is 1.
@@ -39,30 +65,10 @@ def band_statistics(
     Raises:
         ValueError: if there is no image.
     """
-    chosen = _sample(len(pyramids), most, seed)
-    return _summary([_moments(pyramids[index]) for index in chosen])
-
-
-def entry_statistics(
-    entries: Sequence[Entry], most: int = 64, seed: int = 0, limits: Limits | None = None
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the same of a manifest's images, each opened while it is read.
-
-    Raises:
-        ValueError: if there is no image.
-        DataError: if one cannot be read.
-    """
-    found = []
-    for index in _sample(len(entries), most, seed):
-        with open_pyramid(entries[index].image, limits=limits) as pyramid:
-            found.append(_moments(pyramid))
-    return _summary(found)
-
-
-def _sample(count: int, most: int, seed: int) -> list[int]:
-    if count == 0:
+    seen = [_moments(pyramid) for pyramid in pyramids]
+    if not seen:
         raise ValueError("statistics need at least one image")
-    return sorted(default_rng(seed).permutation(count)[:most].tolist())
+    return _summary(seen)
 
 
 def _summary(

@@ -15,6 +15,7 @@ from command_line import picture, write_png
 from tnet.adapters import open_pyramid
 from tnet.datasets import loading
 from tnet.datasets.augment import Augment
+from tnet.datasets.guarding import Guarded
 from tnet.datasets.loading import Images, loader
 from tnet.datasets.manifest import Manifest, read_manifest
 from tnet.errors import DataError
@@ -179,8 +180,9 @@ def test_a_read_that_fails_is_tried_once_more(
         raise OSError("the network is away")
 
     images = images_of(manifest)
-    pyramid = images.pyramid(1)
-    monkeypatch.setattr(pyramid, "read_many", away)
+    guarded = images[1].pyramid
+    assert isinstance(guarded, Guarded)
+    monkeypatch.setattr(guarded.inner, "read_many", away)
     np.testing.assert_array_equal(images[1].pyramid.read(WHOLE, SIZE), picture(*SIZE, seed=1))
     assert images.failed == {}
     monkeypatch.setattr(loading, "open_pyramid", away)
@@ -188,12 +190,9 @@ def test_a_read_that_fails_is_tried_once_more(
     assert images.failed == {1: "the network is away"}
 
 
-def test_images_can_be_dropped_from_outside(manifest: Manifest) -> None:
+def test_images_that_failed_before_stay_out(manifest: Manifest) -> None:
     images = images_of(manifest)
-    images.drop(0, "not wanted")
-    images.drop(str(manifest.entries[2].image), "nor this one")
-    images.drop("unknown.png", "nobody")
-    assert images.failed == {0: "not wanted", 2: "nor this one"}
+    images.failed |= {0: "broken", 2: "broken too"}
     assert Path(images[0].pyramid.name).stem not in {"0", "2"}
 
 

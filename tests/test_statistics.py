@@ -1,6 +1,5 @@
 """Mean and deviation of each band, from what images show."""
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from command_line import picture, write_png
 from numpy.typing import NDArray
 
 from tnet.adapters.array import open_array
+from tnet.datasets import statistics
 from tnet.datasets.entries import Entry
 from tnet.datasets.statistics import band_statistics, entry_statistics
 from tnet.pyramid import Pyramid
@@ -62,24 +62,19 @@ def test_small_deviations_of_large_values_survive() -> None:
     assert std[0] == pytest.approx(50, rel=0.02)  # what is read is float32, in steps of 1
 
 
-def test_no_more_images_are_opened_than_are_read() -> None:
-    opened: list[int] = []
+def test_no_more_images_are_opened_than_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
 
-    class Lazy(Sequence[Pyramid]):
-        def __len__(self) -> int:
-            return 1000
+    def made(path: Path, **options: Any) -> Pyramid:
+        opened.append(path.name)
+        return open_array(np.full((4, 4, 1), int(path.name) % 250, np.uint8))
 
-        def __getitem__(self, index: Any) -> Any:
-            opened.append(index)
-            return open_array(np.full((4, 4, 1), index % 250, np.uint8))
-
-        def __iter__(self) -> Iterator[Pyramid]:
-            raise AssertionError("asks for all images")
-
-    first = band_statistics(Lazy(), most=8, seed=1)
-    assert len(set(opened)) == 8
-    assert band_statistics(Lazy(), most=8, seed=1) == first
-    assert band_statistics(Lazy(), most=8, seed=2) != first
+    monkeypatch.setattr(statistics, "open_pyramid", made)
+    entries = [Entry(row, Path(str(row)), ("a",)) for row in range(1000)]
+    first = entry_statistics(entries, most=8, seed=1)
+    assert len(set(opened)) == len(opened) == 8
+    assert entry_statistics(entries, most=8, seed=1) == first
+    assert entry_statistics(entries, most=8, seed=2) != first
 
 
 def test_large_images_are_read_coarsely(monkeypatch: pytest.MonkeyPatch) -> None:
