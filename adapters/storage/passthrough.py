@@ -62,7 +62,8 @@ def jpeg_levels(path: Path, empty: float, limits: Limits) -> list[Tiles]:
     """
     try:
         with tiff_file(path, limits) as tiff:
-            levels = [_tiles(path, level.pages, empty) for level in tiff.series[0].levels]
+            compared: set[Jpeg] = set()
+            levels = [_tiles(path, lvl.pages, empty, compared) for lvl in tiff.series[0].levels]
     except UnsupportedImage:
         raise
     except Exception as error:  # a foreign index can break a parser in any way
@@ -70,7 +71,7 @@ def jpeg_levels(path: Path, empty: float, limits: Limits) -> list[Tiles]:
     return sorted(levels, key=lambda level: -level.width)
 
 
-def _tiles(path: Path, pages: Sequence[Any], empty: float) -> Tiles:
+def _tiles(path: Path, pages: Sequence[Any], empty: float, compared: set[Jpeg]) -> Tiles:
     page, key = pages[0], pages[0].keyframe
     if int(key.compression) != _JPEG or not key.is_tiled:
         raise _unlike(path, f"they are {'tiled' if key.is_tiled else 'strips'}, "
@@ -84,7 +85,9 @@ def _tiles(path: Path, pages: Sequence[Any], empty: float) -> Tiles:
     counts = np.asarray(page.databytecounts, np.int64)
     if len(offsets) != -(-key.imagelength // tile[0]) * -(-key.imagewidth // tile[1]):
         raise _unlike(path, "its index does not fit its size")
-    _compare(path, page, codec, offsets, counts)
+    if codec not in compared:  # levels mostly share their tables
+        _compare(path, page, codec, offsets, counts)
+        compared.add(codec)
     return Tiles(
         key.imagewidth,
         key.imagelength,
