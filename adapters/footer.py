@@ -97,7 +97,7 @@ def _percent(probability: float | None) -> str:
 def _cost(walk: Walk) -> str:
     share = walk.share * 100
     looked = f"{share:.0f}" if share >= 10 else f"{share:.2g}"
-    count = len(walk.glimpses)
+    count = walk.looks
     return " \u00b7 ".join(
         [
             f"{count} glimpse{'s'[: count > 1]}",

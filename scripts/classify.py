@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tnet.errors import UsageError
-from tnet.scripts.options import AsJson, Images, MaxMemory, MaxPixels, Mpp, Remote
+from tnet.scripts.options import AsJson, Images, MaxMemory, MaxPixels, Mpp, Remote, chosen_device
 
 if TYPE_CHECKING:
     from tnet.model import TNet
@@ -103,7 +103,7 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
     limits = limits_of(max_pixels, max_memory)
     wished = wishes(mpp=mpp, bands=bands, value_range=value_range, limits=limits, remote=remote)
     paths = find_images(images)
-    loaded = _load(model, device)
+    loaded = load_model(model, device)
     plan = changed_plan(
         loaded.plan, glimpses=glimpses, until=until, background=background, snap=snap
     )
@@ -122,19 +122,19 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
     _finish(results, str(model), as_json=as_json)
 
 
-def _load(model: str | None, device: str) -> "TNet":
-    import torch
+def load_model(model: str | None, device: str) -> "TNet":
+    """Return the model of a name or a file, on the device that a flag asks for.
 
+    Raises:
+        UsageError: if none is named, or there is no such device.
+        ModelFileError: if it cannot be loaded.
+    """
     from tnet.bundle import load, shipped
 
     if model is None:
         known = ", ".join(shipped()) or "none"
         raise UsageError(f"name a model with --model; models that come with TNet: {known}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("torch sees no CUDA device here; leave --device out, or say cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return load(model, device=device)
+    return load(model, device=chosen_device(device))
 
 
 def _finish(results: "list[Result]", model: str, *, as_json: bool) -> None:

@@ -118,7 +118,7 @@ def csv_header(classes: Sequence[str]) -> str:
     ``walk`` is the file of the image's walk, relative to the table's folder, and empty where the
     image failed; ``notes`` are joined with "; ".
     """
-    return _line([*_BEFORE, *(f"p_{name}" for name in classes), *_AFTER])
+    return csv_line([*_BEFORE, *(f"p_{name}" for name in classes), *_AFTER])
 
 
 def csv_row(result: "Result", classes: Sequence[str]) -> str:
@@ -129,17 +129,19 @@ def csv_row(result: "Result", classes: Sequence[str]) -> str:
     """
     values = result.to_dict() | {"notes": "; ".join(result.notes)}
     probabilities = [result.probabilities.get(name) for name in classes]
-    before, after = ([_cell(values.get(name)) for name in names] for names in (_BEFORE, _AFTER))
-    return _line([*before, *map(_cell, probabilities), *after])
+    before, after = ([csv_cell(values.get(name)) for name in names] for names in (_BEFORE, _AFTER))
+    return csv_line([*before, *map(csv_cell, probabilities), *after])
 
 
-def _line(cells: Sequence[object]) -> str:
+def csv_line(cells: Sequence[object]) -> str:
+    """Return cells as one row of a table."""
     file = io.StringIO(newline="")
     csv.writer(file, lineterminator="\n").writerow(cells)
     return file.getvalue()
 
 
-def _cell(value: object) -> object:
+def csv_cell(value: object) -> object:
+    """Return a value as a table may hold it: no formula, and nothing for what is no number."""
     if isinstance(value, str) and value.startswith(_FORMULA):
         return f"'{value}"
     return None if isinstance(value, float) and not math.isfinite(value) else value

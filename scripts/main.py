@@ -18,11 +18,14 @@ from tnet.errors import TNetError
 from tnet.scripts.classify import classify
 from tnet.scripts.convert import convert
 from tnet.scripts.demo import demo
+from tnet.scripts.evaluate import evaluate
 from tnet.scripts.info import info
 from tnet.scripts.link import link
 from tnet.scripts.models import models
 from tnet.scripts.options import NO_ROOM
 from tnet.scripts.report import say
+from tnet.scripts.split import split
+from tnet.scripts.train import train
 from tnet.scripts.verify import verify
 
 INTERNAL_ERROR = 1
@@ -39,6 +42,9 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(info)
 app.command()(classify)
+app.command()(split)
+app.command()(train)
+app.command()(evaluate)
 app.command()(convert)
 app.command()(link)
 app.command()(verify)

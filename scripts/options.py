@@ -42,3 +42,18 @@ def check_mpp(mpp: float | None) -> None:
     """
     if mpp is not None and not 0 < mpp < float("inf"):
         raise UsageError(f"--mpp must be above 0 µm, got {mpp}")
+
+
+def chosen_device(device: str) -> str:
+    """Return where to compute, "cuda" or "cpu", for "auto", "cuda" or "cpu".
+
+    Raises:
+        UsageError: if there is no such device.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("torch sees no CUDA device here; leave --device out, or say cpu")
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device

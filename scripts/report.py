@@ -32,7 +32,7 @@ class Result:
         label: the most probable class.
         confidence: the label's probability.
         probabilities: of each class.
-        glimpses: how many.
+        glimpses: views that went through the network.
         pixels: how many the network looked at.
         share: the same as a fraction of the image's own.
         seconds: wall time of the walk.
@@ -79,7 +79,7 @@ def result_of(image: str, walk: "Walk", mpp: tuple[float, float] | None) -> Resu
             name: None if math.isnan(p) else float(p)
             for name, p in zip(walk.classes, walk.probabilities, strict=True)
         },
-        glimpses=len(walk.glimpses),
+        glimpses=walk.looks,
         pixels=walk.pixels,
         share=walk.share,
         seconds=walk.seconds,

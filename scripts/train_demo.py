@@ -18,7 +18,8 @@ import typer
 from tnet.scripts.report import say
 
 if TYPE_CHECKING:
-    from tnet.datasets.images import LabelledImages
+    from tnet.datasets.loading import Images
+    from tnet.datasets.manifest import Manifest
     from tnet.model import TNet
     from tnet.task import Sample, Settings
 
@@ -41,22 +42,23 @@ def train_demo(
 
     from tnet.bundle import save
     from tnet.datasets.fingerprint import fingerprint
-    from tnet.datasets.images import LabelledImages, read_labels
-    from tnet.datasets.synthetic import CLASSES, make_dataset, read_truth
-    from tnet.geometry import Region
+    from tnet.datasets.manifest import read_manifest
+    from tnet.datasets.synthetic import CLASSES, make_dataset
     from tnet.objective import Rule
     from tnet.task import Settings
 
     started = time.perf_counter()
     make_dataset(work / "train", slides, seed=seed, on_progress=_progress("training slides"))
     make_dataset(work / "test", held_out, seed=seed + 1000, on_progress=_progress("test slides"))
-    rows = read_labels(work / "train" / "labels.csv")[:slides]
-    boxes = [tuple(Region(*box) for box in read_truth(path).targets) for path, _ in rows]
-    train = LabelledImages(rows, CLASSES, seed, boxes)
-    test = LabelledImages(read_labels(work / "test" / "labels.csv")[:held_out], CLASSES, seed)
-
     lightning.seed_everything(seed, verbose=False)
     model = _model(CLASSES)
+    tables = [
+        read_manifest(work / part / "labels.csv", classes=CLASSES) for part in ("train", "test")
+    ]
+    train, test = (
+        _images(table, count, seed, model)
+        for table, count in zip(tables, (slides, held_out), strict=True)
+    )
     objects = Settings(Rule(main_ce=1.0), lr=2e-3, head_lr=2e-3, weight_decay=0.02)
     crops = _objects(train, seed)
     _fit(model, objects, crops, crops[::20], epochs=object_epochs, batch=32, plan="look once")
@@ -114,7 +116,21 @@ def _model(classes: tuple[str, ...]) -> "TNet":
     return model
 
 
-def _objects(images: "LabelledImages", seed: int) -> "list[Sample]":
+def _images(table: "Manifest", count: int, seed: int, model: "TNet") -> "Images":
+    """Return the first slides of a table, with the boxes of their targets."""
+    from tnet.datasets.loading import Images
+    from tnet.datasets.synthetic import read_truth
+    from tnet.geometry import Region
+
+    entries = [
+        replace(entry, boxes=tuple(Region(*box) for box in read_truth(entry.image).targets))
+        for entry in table.entries[:count]
+    ]
+    # Crops of the slides need all of them open.
+    return Images(entries, table, seed=seed, expects=model.expects, keep_open=count)
+
+
+def _objects(images: "Images", seed: int) -> "list[Sample]":
     """Return crops around every target, with their slide's label, and around some decoys."""
     from tnet.adapters import crop
     from tnet.datasets.synthetic import CLASSES, read_truth
@@ -123,8 +139,8 @@ def _objects(images: "LabelledImages", seed: int) -> "list[Sample]":
 
     chance = random.Random(seed)
     absent, found = CLASSES.index("normal"), []
-    for index, (path, label) in enumerate(images.rows):
-        truth = read_truth(path)
+    for index, (entry, label) in enumerate(zip(images.entries, images.targets, strict=True)):
+        truth = read_truth(entry.image)
         decoys = chance.sample(truth.decoys, min(_DECOYS, len(truth.decoys)))
         known = [(box, label) for box in truth.targets] + [(box, absent) for box in decoys]
         for (x, y, width, height), own in known:
@@ -151,7 +167,7 @@ def _fit(
     """Train, and return the accuracy on the test images."""
     import lightning
 
-    from tnet.datasets.images import batches
+    from tnet.datasets.loading import batches
     from tnet.task import Training
 
     whole = model.plan

@@ -41,7 +41,6 @@ from tnet.adapters import (
 from tnet.adapters.array import open_array
 from tnet.adapters.segments import ByteBoundedCache, File
 from tnet.background import foreground
-from tnet.datasets.images import LabelledImages
 from tnet.errors import DataError, UnsupportedImage
 from tnet.geometry import Region
 from tnet.pyramid import Pyramid
@@ -1034,21 +1033,6 @@ def test_a_file_closed_while_it_is_read_is_still_that_file(
     assert file.read(0, 5) == b"right"
     with pytest.raises(DataError, match="is closed"):
         file.read(0, 5)
-
-
-def test_few_images_stay_open(tmp_path: Path) -> None:
-    paths = [write_tiff(tmp_path / f"{i}.tif", truth()) for i in range(3)]
-    images = LabelledImages([(path, "cat") for path in paths], ["cat"], keep_open=2)
-    first, second = images[0].pyramid, images[1].pyramid
-    assert images[0].pyramid is first
-    third = images[2].pyramid
-    for image in (first, third):
-        assert image.read(WHOLE, (4, 4)).shape == (4, 4, 3)
-    with pytest.raises(DataError, match="is closed"):
-        second.read(WHOLE, (4, 4))
-    assert images[1].pyramid.read(WHOLE, (4, 4)).shape == (4, 4, 3)
-    with pytest.raises(ValueError, match="at least 1"):
-        LabelledImages([], [], keep_open=0)
 
 
 def test_hidden_and_foreign_files_are_no_images(tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 from tnet.bundle import load, shipped
 from tnet.datasets.fingerprint import fingerprint
-from tnet.datasets.images import LabelledImages, batches, read_labels
+from tnet.datasets.loading import Images, batches
+from tnet.datasets.manifest import read_manifest
 from tnet.datasets.synthetic import CLASSES, make_dataset
-from tnet.errors import DataError
+from tnet.model import Input
 from tnet.record import Walk
 
 
@@ -61,24 +61,13 @@ def test_the_fingerprint_is_of_names_and_contents(tmp_path: Path) -> None:
     assert fingerprint(tmp_path / "a") != first
 
 
-def test_labelled_images_are_samples_with_a_seed_each(tmp_path: Path) -> None:
+def test_slides_are_samples_with_a_seed_each(tmp_path: Path) -> None:
     slides = make_dataset(tmp_path, 3, seed=5, size=4096, workers=1)
-    rows = read_labels(tmp_path / "labels.csv")
-    assert [label for _, label in rows] == [slide.label for slide in slides]
-    images = LabelledImages(rows, CLASSES, seed=7)
+    manifest = read_manifest(tmp_path / "labels.csv", classes=CLASSES)
+    assert [entry.labels[0] for entry in manifest.entries] == [slide.label for slide in slides]
+    images = Images(manifest.entries, manifest, seed=7, expects=Input(mpp=0.25))
     samples = [sample for batch in batches(images, 2) for sample in batch]
-    assert [CLASSES[sample.label] for sample in samples] == [slide.label for slide in slides]
+    labels = [CLASSES.index(slide.label) for slide in slides]
+    assert [sample.label for sample in samples] == labels
     assert len({sample.seed for sample in samples}) == 3
     assert samples[0].pyramid.width == 4096
-    assert images[0].pyramid is images[0].pyramid
-
-
-def test_labels_that_make_no_sense_are_told(tmp_path: Path) -> None:
-    table = tmp_path / "labels.csv"
-    with pytest.raises(DataError, match=r"labels\.csv: cannot be read"):
-        read_labels(table)
-    table.write_text("picture,label\na.png,x\n")
-    with pytest.raises(DataError, match="needs the columns 'image' and 'label'"):
-        read_labels(table)
-    with pytest.raises(DataError, match="has the label 'cat'"):
-        LabelledImages([(tmp_path / "a.png", "cat")], CLASSES)

@@ -16,7 +16,10 @@ resource = pytest.importorskip("resource", reason="CPU time of children is measu
 
 HELP_CPU_SECONDS = 0.5
 HEAVY = ("albumentations", "lightning", "numpy", "tensorstore", "timm", "torch", "zarr")
-COMMANDS = ("demo", "info", "classify", "convert", "link", "verify", "models")
+COMMANDS = (
+    *("demo", "info", "classify", "split", "train", "evaluate", "convert", "link", "verify"),
+    "models",
+)
 
 
 def tnet(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from tnet.errors import UsageError
-from tnet.objective import Evidence, Rule, contrastive, hits, l2_penalty, loss
+from tnet.objective import Evidence, Rule, loss
+from tnet.penalties import contrastive, l2_penalty
+from tnet.rewards import rewards
 
 HALF = torch.tensor(0.5)
 
@@ -133,9 +135,156 @@ def test_reinforce_alone_moves_the_log_probs() -> None:
     assert float(e.log_prob_G.grad.abs().sum()) > 0
 
 
-def test_hits() -> None:
-    logits = torch.tensor([[1.0, 2.0], [3.0, 0.0], [0.0, 1.0]])
-    assert hits(logits, torch.tensor([1, 1, 1])).tolist() == [1, 0, 1]
+EVERYTHING = Rule(
+    contrastive=0.2,
+    reward="probability",
+    baseline="batch",
+    normalise=True,
+    label_smoothing=0.1,
+)
+
+
+def several(images: int = 2, classes: int = 3) -> Tensor:
+    """Several labels an image."""
+    generator = torch.Generator().manual_seed(3)
+    return torch.randint(0, 2, (images, classes), generator=generator).float()
+
+
+@pytest.mark.parametrize("rule", [Rule(), EVERYTHING, Rule(cap=2)], ids=["old", "new", "cap"])
+@pytest.mark.parametrize("many", [False, True], ids=["one", "several"])
+def test_the_order_of_images_and_glimpses_does_not_matter(rule: Rule, many: bool) -> None:
+    e, label = evidence(images=4)
+    label = several(4) if many else label
+    weight, class_weight = torch.tensor([1.0, 0.5, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0])
+    one = loss(e, label, HALF, rule, weight_B=weight, class_weight_K=class_weight)
+    to = torch.tensor([2, 0, 3, 1])  # where each image goes
+    new = torch.argsort(to)
+    generator = torch.Generator().manual_seed(0)
+    mixed = torch.randperm(len(e.image_G), generator=generator)
+    assert e.aggregate_BD is not None
+    other = loss(
+        Evidence(
+            e.logits_BK[new],
+            e.glimpse_logits_GK[mixed],
+            e.log_prob_G[mixed],
+            to[e.image_G[mixed]],
+            e.level_G[mixed],
+            e.aggregate_BD[new],
+        ),
+        label[new],
+        HALF,
+        rule,
+        weight_B=weight[new],
+        class_weight_K=class_weight,
+    )
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def repeated(e: Evidence, times: list[int]) -> Evidence:
+    """The evidence with each image as often as said."""
+    index = [b for b, count in enumerate(times) for _ in range(count)]
+    rows, images = [], []
+    for new, old in enumerate(index):
+        mine = [g for g in range(len(e.image_G)) if int(e.image_G[g]) == old]
+        rows += mine
+        images += [new] * len(mine)
+    return Evidence(
+        e.logits_BK[index],
+        e.glimpse_logits_GK[rows],
+        e.log_prob_G[rows],
+        torch.tensor(images),
+        e.level_G[rows],
+    )
+
+
+@pytest.mark.parametrize("reward", ["hit", "probability"])
+def test_an_image_of_weight_two_counts_as_two(reward: Any) -> None:
+    e, label = evidence(images=3)
+    rule = Rule(reward=reward, label_smoothing=0.1)
+    times = [2, 0, 1]
+    index = torch.tensor([0, 0, 2])
+    by_weight = loss(e, label, HALF, rule, weight_B=torch.tensor([2.0, 0.0, 1.0]))
+    by_count = loss(repeated(e, times), label[index], HALF, rule)
+    for a, b in zip(by_weight, by_count, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_class_weights_are_weights_of_the_images() -> None:
+    e, label = evidence(images=3)
+    by_class = loss(e, label, HALF, Rule(), class_weight_K=torch.tensor([1.0, 4.0, 0.5]))
+    by_image = loss(e, label, HALF, Rule(), weight_B=torch.tensor([1.0, 4.0, 0.5])[label])
+    for a, b in zip(by_class, by_image, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    uneven = loss(e, label, HALF, Rule())
+    assert float((by_class.total - uneven.total).detach()) != 0
+
+
+def test_a_batch_of_no_weight_has_no_loss() -> None:
+    e, label = evidence()
+    got = loss(e, label, HALF, Rule(), weight_B=torch.zeros(2))
+    assert float(got.total.detach()) == 0
+
+
+def test_the_loss_of_several_labels_by_hand() -> None:
+    e, label = evidence(), several()
+    rule = Rule(reward="probability")
+    got = loss(e[0], label, HALF, rule)
+    logits, own = e[0].logits_BK.detach(), e[0].glimpse_logits_GK.detach()
+
+    def entropy(row: Tensor, present: Tensor) -> float:
+        p = row.sigmoid().double()
+        return float(-torch.where(present > 0, p, 1 - p).log().mean())
+
+    total = 0.0
+    for b in range(2):
+        mine = [g for g in range(len(e[0].image_G)) if int(e[0].image_G[g]) == b]
+        chosen = [g for g in mine if int(e[0].level_G[g]) > 0]
+        log_p = e[0].log_prob_G.detach()
+        main = entropy(logits[b], label[b])
+        each = {g: entropy(own[g], label[b]) for g in mine}
+        total += rule.main_ce * main + (1 - rule.main_ce) * sum(each.values()) / len(mine)
+        whole = (math.exp(-main) - 0.5) * -float(log_p[chosen].sum())
+        single = sum((math.exp(-each[g]) - 0.5) * -float(log_p[g]) for g in chosen)
+        total += 0.1 * (0.3 * whole + 0.7 * single / len(chosen))
+    assert float(got.total.detach()) == pytest.approx(total / 2, abs=1e-5)
+
+
+def test_several_walks_are_compared_with_each_other() -> None:
+    e, label = evidence(images=2)
+    rule = Rule(main_ce=0.0, main_reinforce=1.0, reward="probability", baseline="samples")
+    # Both are walks of the first image: what one is worth is the other's baseline.
+    label = torch.zeros_like(label)
+    worth = e.logits_BK.detach().softmax(1)[:, 0]
+    got = loss(e, label, HALF, rule, walks=2)
+    ways = [-float(e.log_prob_G[e.image_G == b].sum().detach()) for b in range(2)]
+    wanted = 0.1 * float(worth[0] - worth[1]) * (ways[0] - ways[1]) / 2
+    assert float(got.main_reinforce.detach()) == pytest.approx(wanted, abs=1e-6)
+    assert float(got.reward) == pytest.approx(float(worth.mean()))
+
+
+def test_normalised_advantages_have_a_length_of_one() -> None:
+    e, label = evidence(images=2)
+    rule = Rule(reinforce=1.0, reward="probability", cap=2)
+    plain, unit = (loss(e, label, HALF, replace(rule, normalise=on)) for on in (False, True))
+    chosen = (e.level_G > 0) & (e.level_G < 2)
+    whole = rewards(e.logits_BK, label, "probability") - 0.5
+    single = (rewards(e.glimpse_logits_GK, label[e.image_G], "probability") - 0.5)[chosen]
+    torch.testing.assert_close(unit.main_reinforce * rms(whole), plain.main_reinforce)
+    torch.testing.assert_close(unit.glimpse_reinforce * rms(single), plain.glimpse_reinforce)
+    torch.testing.assert_close(unit.baseline, plain.baseline, rtol=0, atol=0)
+
+
+def rms(x: Tensor) -> Tensor:
+    return x.square().mean().sqrt()
+
+
+def test_a_batch_of_one_falls_back_on_the_running_baseline() -> None:
+    e, label = evidence(images=1)
+    one = loss(e, label, HALF, Rule(baseline="batch"))
+    other = loss(e, label, HALF, Rule(baseline="running"))
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_contrastive_by_hand() -> None:
@@ -145,12 +294,17 @@ def test_contrastive_by_hand() -> None:
     wanted = 2 * (0 + 1 + 1 + 0.2 + 0.2 + 0.4) / 16
     assert float(contrastive(feature, label, 0.4)) == pytest.approx(wanted, abs=1e-6)
     assert contrastive(torch.zeros(2, 3), torch.tensor([0, 1]), 0.4).isfinite()
+    # With several labels, all of them have to agree.
+    many = torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    assert float(contrastive(feature, many, 0.4)) == pytest.approx(wanted, abs=1e-6)
 
 
 def test_terms_that_need_more_evidence_say_so() -> None:
     e, label = evidence()
     with pytest.raises(UsageError, match="aggregated features"):
         loss(e._replace(aggregate_BD=None), label, HALF, Rule(contrastive=0.1))
+    with pytest.raises(UsageError, match="take 2 samples or more"):
+        loss(e, label, HALF, Rule(baseline="samples"))
 
 
 def test_l2_leaves_out_batch_norms() -> None:
@@ -169,6 +323,9 @@ WRONG: list[dict[str, Any]] = [
     {"main_reinforce": -0.1},
     {"momentum": 2},
     {"likelihood": "other"},
+    {"reward": "other"},
+    {"baseline": "other"},
+    {"label_smoothing": 1.5},
     {"cap": -1},
     {"reinforce": -1.0},
     {"reinforce": math.nan},

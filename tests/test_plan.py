@@ -34,6 +34,7 @@ plans = st.builds(
     background=st.none() | st.floats(0, 1),
     positions=st.sampled_from(["cells", "centres"]),
     policy=st.sampled_from(["greedy", "categorical", "uniform"]),
+    first_view=st.none() | st.tuples(st.integers(1, 512), st.integers(1, 512)),
 )
 
 
@@ -179,6 +180,14 @@ def test_fine_enough(
 ) -> None:
     plan = Plan(steps=(STEP,), until=until)
     assert plan.fine_enough(Region(3, 4, side, side), mpp) is enough
+
+
+def test_the_first_view_has_its_own_fineness() -> None:
+    plan = Plan(view=(100, 100), first_view=(400, 200), steps=(STEP,), until="native")
+    assert [plan.view_at(level) for level in range(3)] == [(400, 200), (100, 100), (100, 100)]
+    region = Region(0, 0, 400, 200)
+    assert plan.fine_enough(region, None, 0)
+    assert not plan.fine_enough(region, None, 1)
 
 
 def test_a_plan_in_micrometres_needs_an_image_that_knows_its_scale() -> None:

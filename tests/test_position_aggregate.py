@@ -1,6 +1,7 @@
 """Codes of a place, and bags of features."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tnet.adapters.array import open_array
-from tnet.aggregate import FeatureWeighting, LevelFusion, Mean, named_aggregate
+from tnet.aggregate import (
+    GatedAttention,
+    LevelFusion,
+    named_aggregate,
+)
 from tnet.errors import UsageError
 from tnet.model import Classifier, TNet
 from tnet.plan import Plan, Step
@@ -53,10 +58,14 @@ def test_a_feature_knows_its_place(form: str) -> None:
     torch.testing.assert_close(here, there)
 
 
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.booleans(), st.integers(0, 99))
-def test_padding_changes_nothing(lengths: list[int], weighting: bool, seed: int) -> None:
+@given(
+    st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    st.sampled_from(["mean", "weighting", "attention"]),
+    st.integers(0, 99),
+)
+def test_padding_changes_nothing(lengths: list[int], name: Any, seed: int) -> None:
     torch.manual_seed(seed)
-    module = FeatureWeighting(6) if weighting else Mean()
+    module = named_aggregate(name, 6)
     longest = max(lengths) + 2
     there = torch.arange(longest) < torch.tensor(lengths)[:, None]
     features = torch.randn(len(lengths), longest, 6)
@@ -71,11 +80,46 @@ def test_padding_changes_nothing(lengths: list[int], weighting: bool, seed: int)
         torch.testing.assert_close(together[i], alone[0], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(weights[i, :length], weight[0], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(alone[0], (weight[0, :, None] * mine[0]).sum(0))
-        if not weighting:
+        if name == "mean":
             torch.testing.assert_close(weight[0], torch.full((length,), 1 / length))
 
 
-@pytest.mark.parametrize("name", ["mean", "weighting", "aff", "iaff"])
+def test_gated_attention_by_hand() -> None:
+    torch.manual_seed(1)
+    module = GatedAttention(6, width=3).double()
+    features = 2 + 3 * torch.randn(1, 4, 6, dtype=torch.float64)
+    fused, weights = module(features, torch.ones(1, 4, dtype=torch.bool))
+    scores = []
+    for feature in features[0]:
+        h = (feature - feature.mean()) / (feature.var(unbiased=False) + 1e-5).sqrt()
+        value = torch.tanh(module.value.weight @ h + module.value.bias)
+        gate = torch.sigmoid(module.gate.weight @ h + module.gate.bias)
+        scores.append((module.score.weight[0] * value * gate).sum())
+    wanted = torch.stack(scores).softmax(0)
+    torch.testing.assert_close(weights[0], wanted)
+    torch.testing.assert_close(fused[0], (wanted[:, None] * features[0]).sum(0))
+
+
+@pytest.mark.parametrize("scale", [1e-2, 1e3])
+def test_attention_does_not_mind_the_backbone_s_scale(scale: float) -> None:
+    module = GatedAttention(16)
+    features, there = torch.randn(2, 5, 16) + 1, torch.ones(2, 5, dtype=torch.bool)
+    _, weights = module(features, there)
+    _, scaled = module(features * scale, there)
+    torch.testing.assert_close(scaled, weights, rtol=1e-2, atol=1e-3)
+
+
+def test_attention_is_the_same_in_any_order() -> None:
+    module = GatedAttention(8)
+    features, there = torch.randn(1, 5, 8), torch.ones(1, 5, dtype=torch.bool)
+    fused, weights = module(features, there)
+    order = torch.tensor([3, 1, 4, 0, 2])
+    again, mixed = module(features[:, order], there)
+    torch.testing.assert_close(again, fused)
+    torch.testing.assert_close(mixed, weights[:, order])
+
+
+@pytest.mark.parametrize("name", ["mean", "weighting", "attention", "aff", "iaff"])
 def test_an_empty_bag_is_zero_and_its_gradient_finite(name: str) -> None:
     module = named_aggregate(name, 4)  # type: ignore[arg-type]
     features = torch.randn(2, 3, 4, requires_grad=True)
@@ -141,7 +185,7 @@ def test_a_new_fusion_gives_each_level_half_of_what_came_before(kind: str) -> No
     assert (weights[2, 0] == 1).all()
 
 
-@pytest.mark.parametrize("name", ["mean", "weighting", *KINDS])
+@pytest.mark.parametrize("name", ["mean", "weighting", "attention", *KINDS])
 def test_logits_are_exact_sums_over_the_glimpses(name: str) -> None:
     module = trained(name) if name in KINDS else named_aggregate(name, 8).double()  # type: ignore[arg-type]
     empty = nn.Identity()
@@ -188,7 +232,9 @@ def test_a_walk_says_what_each_look_added(kind: str) -> None:
 
 
 def test_an_unknown_aggregate_is_refused() -> None:
-    with pytest.raises(UsageError, match="'mean', 'weighting', 'aff' or 'iaff', got 'max'"):
+    with pytest.raises(
+        UsageError, match="'mean', 'weighting', 'attention', 'aff' or 'iaff', got 'max'"
+    ):
         named_aggregate("max", 4)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="'aff' or 'iaff', got 'add'"):
         LevelFusion(4, "add")  # type: ignore[arg-type]

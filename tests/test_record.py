@@ -163,9 +163,35 @@ def test_damaged_records_are_refused(name: str) -> None:
         Walk.from_json(json.dumps(record))
 
 
+def test_walks_from_before_first_views_are_read() -> None:
+    record = json.loads(one().to_json())
+    del record["first_view"], record["multilabel"]
+    read = Walk.from_json(json.dumps(record))
+    assert read == one()
+    assert (read.first_view, read.multilabel) == (None, False)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"first_view": [3]}, {"first_view": [-1, 5]}, {"first_view": 3}, {"multilabel": "yes"}],
+    ids=str,
+)
+def test_senseless_views_and_kinds_are_noticed(change: dict[str, Any]) -> None:
+    record = json.loads(one().to_json()) | change
+    with pytest.raises(DataError, match="incomplete or damaged"):
+        Walk.from_json(json.dumps(record))
+
+
+def test_pixels_count_what_the_network_looked_at() -> None:
+    walk = one()
+    others = (len(walk.glimpses) - 1) * walk.view[0] * walk.view[1]
+    assert replace(walk, first_view=(30, 20)).pixels == 600 + others
+    assert replace(walk, first_view=(0, 0)).pixels == others
+
+
 def test_every_missing_field_is_noticed() -> None:
     record = json.loads(one().to_json())
-    for key in sorted(set(record) - {"label", "cost"}):
+    for key in sorted(set(record) - {"label", "cost", "first_view", "multilabel"}):
         with pytest.raises(DataError, match="this"):
             Walk.from_json(json.dumps({k: v for k, v in record.items() if k != key}))
 

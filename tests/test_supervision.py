@@ -10,13 +10,13 @@ from torch import Tensor
 
 from tnet.adapters.array import open_array
 from tnet.backbones.generic import TimmBackbone
-from tnet.datasets.images import batches
+from tnet.datasets.loading import batches
 from tnet.errors import UsageError
 from tnet.geometry import Region
 from tnet.objective import Evidence, Rule, loss
 from tnet.plan import Plan, Step
 from tnet.recipes import build
-from tnet.supervision import glimpse_labels, location_loss
+from tnet.supervision import found_boxes, glimpse_labels, location_loss
 from tnet.task import Sample, Settings, Training
 from tnet.trace import Trace
 from tnet.traversal import traverse
@@ -49,6 +49,79 @@ def test_location_loss_is_the_cross_entropy_to_the_cells_with_boxes() -> None:
     wanted = -(2 * log_p[0] + log_p[1]) / 3
     torch.testing.assert_close(location_loss(trace, boxes), wanted)
     assert location_loss(trace, [()]) == 0
+
+
+ONE_STEP = dataclasses.replace(PLAN, steps=(Step(4, 4, 0.25, 2),))
+
+
+def taught(box: Region, plan: Plan = ONE_STEP) -> set[int]:
+    """The cells that a box teaches: those whose logits its loss pulls up."""
+    trace = walked(plan, images=1)
+    choice = trace.choices[0]
+    logits = torch.zeros_like(choice.logits_PN).requires_grad_()
+    choice.logits_PN = logits
+    location_loss(trace, [(box,)]).backward()
+    assert logits.grad is not None
+    return {cell for cell, slope in enumerate(logits.grad[0].tolist()) if slope < 0}
+
+
+def test_all_cells_of_a_large_box_are_taught() -> None:
+    # Cells are 16 px. The box covers rows 1 and 2 wholly, half of column 0, a third of column 3.
+    assert taught(Region(8, 16, 45, 32)) == {4, 5, 6, 8, 9, 10}
+    assert taught(Region(9, 16, 44, 32)) == {5, 6, 9, 10}
+
+
+@pytest.mark.parametrize(
+    ("box", "cells"),
+    [
+        (Region(14, 2, 4, 4), {0, 1}),  # half of it in either
+        (Region(13, 2, 4, 4), {0}),
+        (Region(14, 14, 4, 4), {5}),  # a quarter in each of four: its centre decides
+        (Region(20, 20, 4, 4), {5}),
+    ],
+    ids=str,
+)
+def test_a_small_box_teaches_where_it_lies(box: Region, cells: set[int]) -> None:
+    assert taught(box) == cells
+
+
+def test_cells_that_overlap_may_show_the_same_box() -> None:
+    plan = dataclasses.replace(PLAN, steps=(Step(3, 3, 0.5, 2),))
+    assert taught(Region(18, 20, 4, 4), plan) == {0, 1, 3, 4}
+
+
+def test_a_glimpse_within_a_large_box_has_the_image_s_label() -> None:
+    trace = walked(ONE_STEP, images=1)
+    labels = glimpse_labels(trace, [(Region(0, 0, 64, 64),)], torch.tensor([2]), absent=0)
+    assert labels.tolist() == [2, 2, 2]
+
+
+def test_with_several_labels_a_glimpse_has_all_or_none() -> None:
+    trace = walked(images=2)
+    label = torch.tensor([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0]])
+    boxes = [(Region(3, 3, 2, 2),), ()]
+    shows = glimpse_labels(trace, boxes, torch.tensor([1, 1]), absent=0)
+    for absent, nothing in ((0, 0.0), (-100, -100.0)):
+        got = glimpse_labels(trace, boxes, label, absent)
+        for row, image, shown in zip(got, trace.image_G, shows, strict=True):
+            wanted = label[image] if shown else torch.full((3,), nothing)
+            torch.testing.assert_close(row, wanted)
+
+
+def test_boxes_that_were_found_are_counted_level_by_level() -> None:
+    trace = walked()
+    level_one = [v.region for v in trace.visits if v.level == 1 and v.image == 0]
+    level_two = [v.region for v in trace.visits if v.level == 2 and v.image == 0]
+
+    def dot(region: Region) -> Region:
+        return Region(region.x + region.width / 2 - 1, region.y + region.height / 2 - 1, 2, 2)
+
+    boxes = [tuple(map(dot, level_two)), (Region(200, 200, 2, 2),)]
+    assert found_boxes(trace, boxes).tolist() == [len(level_two), len(level_two)]
+    beside = [dot(r) for r in level_one if not any(t.contains(dot(r)) for t in level_two)]
+    assert found_boxes(trace, [beside, ()]).tolist()[0] == len(beside)
+    assert found_boxes(trace, [(), ()]).tolist() == [0, 0]
+    assert found_boxes(walked(Plan(view=(16, 16))), boxes).tolist() == []
 
 
 def test_location_loss_moves_the_location_module_towards_the_box() -> None:

@@ -203,16 +203,21 @@ def any_plan(draw: st.DrawFn) -> Plan:
         rows, columns = draw(st.integers(1, 4)), draw(st.integers(1, 4))
         count = draw(st.integers(0, min(4, rows * columns)))
         steps.append(Step(rows, columns, draw(st.sampled_from([0.3, 0.5, 0.75, 1.0])), count))
+    aspect: Any = draw(st.sampled_from(["stretch", "keep"]))
+    resampling: Any = draw(st.sampled_from(["antialias", "official"]))
+    # Between pixels that are taken from far apart a strip may lie unseen, and be no evidence.
+    sees_strips = (aspect, resampling) != ("keep", "official")
     return Plan(
         view=(draw(st.integers(7, 40)), draw(st.integers(7, 40))),
         steps=tuple(steps),
-        aspect=draw(st.sampled_from(["stretch", "keep"])),
+        aspect=aspect,
         outside=draw(st.sampled_from(["image", "zero"])),
-        resampling=draw(st.sampled_from(["antialias", "official"])),
+        resampling=resampling,
         positions=draw(st.sampled_from(["cells", "centres"])),
         revisit=draw(st.booleans()),
-        background=draw(st.sampled_from([None, 0.0, 0.02])),
+        background=draw(st.sampled_from([None, 0.0, 0.02])) if sees_strips else None,
         policy=draw(st.sampled_from(["greedy", "categorical", "uniform"])),
+        first_view=draw(st.none() | st.tuples(st.integers(7, 60), st.integers(7, 60))),
     )
 
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tnet.backbones.fusion import AFF, IAFF
 from tnet.errors import UsageError
 
-AggregateName = Literal["mean", "weighting", "aff", "iaff"]
+AggregateName = Literal["mean", "weighting", "attention", "aff", "iaff"]
 
 
 class Mean(nn.Module):
@@ -60,10 +60,40 @@ class FeatureWeighting(nn.Module):
         """Return as :meth:`Mean.forward` does."""
         mean_BD, _ = Mean()(feature_BTD, there_BT)
         gate_BD = self.excite(F.silu(self.squeeze(mean_BD))).sigmoid()
-        score_BT = self.score(feature_BTD * gate_BD[:, None]).squeeze(2)
-        weight_BT = score_BT.masked_fill(~there_BT, float("-inf")).softmax(dim=1)
-        # A row without any glimpse has no weights at all rather than NaN.
-        weight_BT = weight_BT.masked_fill(~there_BT, 0.0)
+        weight_BT = _softmax(self.score(feature_BTD * gate_BD[:, None]).squeeze(2), there_BT)
+        return torch.einsum("bt,btd->bd", weight_BT, feature_BTD), weight_BT
+
+
+class GatedAttention(nn.Module):
+    """Learned weights: the softmax over the glimpses of w^T (tanh(V h) * sigmoid(U h)).
+
+    Each glimpse is scored by itself, so that one of importance stands out among any number of
+    others. The scores see features brought to zero mean and unit variance, each by itself: then
+    tanh and sigmoid are neither idle nor saturated, whatever the backbone's scale is. The
+    features that are averaged are the ones as they came.
+
+    Source: Ilse, Tomczak and Welling, "Attention-based Deep Multiple Instance Learning", ICML
+    2018, equation 9; the normalisation is not theirs.
+
+    Args:
+        features: length D of a feature.
+        width: length L of the scores' hidden layer; 128 in the paper.
+    """
+
+    def __init__(self, features: int, width: int = 128) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(features, elementwise_affine=False)
+        self.value = nn.Linear(features, width)
+        self.gate = nn.Linear(features, width)
+        self.score = nn.Linear(width, 1, bias=False)
+
+    def forward(
+        self, feature_BTD: Tensor, there_BT: Tensor, level_BT: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return as :meth:`Mean.forward` does."""
+        known_BTD = self.norm(feature_BTD)
+        hidden_BTL = self.value(known_BTD).tanh() * self.gate(known_BTD).sigmoid()
+        weight_BT = _softmax(self.score(hidden_BTL).squeeze(2), there_BT)
         return torch.einsum("bt,btd->bd", weight_BT, feature_BTD), weight_BT
 
 
@@ -145,6 +175,13 @@ def _shares(chosen_BT: Tensor, like: Tensor) -> Tensor:
     return share_BT / share_BT.sum(dim=1, keepdim=True).clamp_min(1)
 
 
+def _softmax(score_BT: Tensor, there_BT: Tensor) -> Tensor:
+    """Return weights (B, T) that sum to 1 over the glimpses that are there."""
+    weight_BT = score_BT.masked_fill(~there_BT, float("-inf")).softmax(dim=1)
+    # A row without any glimpse has no weights at all rather than NaN.
+    return weight_BT.masked_fill(~there_BT, 0.0)
+
+
 def named_aggregate(name: AggregateName, features: int) -> nn.Module:
     """Return the named aggregate of features of a length.
 
@@ -155,6 +192,10 @@ def named_aggregate(name: AggregateName, features: int) -> nn.Module:
         return Mean()
     if name == "weighting":
         return FeatureWeighting(features)
+    if name == "attention":
+        return GatedAttention(features)
     if name not in ("aff", "iaff"):
-        raise UsageError(f"aggregate must be 'mean', 'weighting', 'aff' or 'iaff', got {name!r}")
+        raise UsageError(
+            f"aggregate must be 'mean', 'weighting', 'attention', 'aff' or 'iaff', got {name!r}"
+        )
     return LevelFusion(features, name)

@@ -61,18 +61,20 @@ def cell_shares(seen: NDArray[np.bool_], parent: Region, grid: Grid) -> NDArray[
         grid: its candidates; what of a candidate lies beyond the view is not counted.
     """
     height, width = seen.shape
-    total = np.zeros((height + 1, width + 1))
-    total[1:, 1:] = seen.cumsum(axis=0, dtype=np.float64).cumsum(axis=1)
     rows, columns = grid.spans(parent)
     top, bottom = _in_view(rows, parent.y, parent.height, height)
     left, right = _in_view(columns, parent.x, parent.width, width)
-    inside = (
-        total[np.ix_(bottom, right)]
-        - total[np.ix_(top, right)]
-        - total[np.ix_(bottom, left)]
-        + total[np.ix_(top, left)]
-    )
-    return (inside / np.outer(bottom - top, right - left)).ravel()
+    # Whole numbers up to 2^24, more than a view's pixels, are exact in float32.
+    down = _covered(top, bottom, height).astype(np.float32)
+    across = _covered(left, right, width).astype(np.float32)
+    inside = down @ seen.astype(np.float32) @ across.T
+    return (inside.astype(np.float64) / np.outer(bottom - top, right - left)).ravel()
+
+
+def _covered(first: NDArray[np.int64], past: NDArray[np.int64], pixels: int) -> NDArray[np.bool_]:
+    """Return which pixels each span holds, bool (spans, pixels)."""
+    at = np.arange(pixels)
+    return (at >= first[:, None]) & (at < past[:, None])
 
 
 def _in_view(

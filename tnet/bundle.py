@@ -77,6 +77,8 @@ def save(
         "expects": asdict(model.expects),
         "training": training if training is not None else model.training_record,
     }
+    if model.multilabel:
+        header["multilabel"] = True
     try:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -219,6 +221,7 @@ def _rebuild(header: dict[str, Any], path: Path) -> TNet:
             raise UsageError(f"it names {len(set(classes))} different classes")
         model.classes = classes
         model.training_record = dict(header["training"])
+        model.multilabel = bool(header.get("multilabel", False))
     except ModelFileError:
         raise
     except TNetError as error:

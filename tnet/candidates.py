@@ -51,6 +51,9 @@ def unseen(boxes_N4: NDArray[np.float64], seen_n4: NDArray[np.float64]) -> NDArr
     """Return which candidates, all of one size, have not been looked at, bool (N,)."""
     taken = np.zeros(len(boxes_N4), dtype=bool)
     alike = (np.abs(seen_n4[:, 2:] - boxes_N4[0, 2:]) < _SAME).all(axis=1)
+    # Of the many regions that an image may have shown, few lie in this view.
+    low, high = boxes_N4[:, :2].min(axis=0) - _SAME, boxes_N4[:, :2].max(axis=0) + _SAME
+    alike &= ((seen_n4[:, :2] > low) & (seen_n4[:, :2] < high)).all(axis=1)
     for place in seen_n4[alike, :2]:
         taken |= (np.abs(boxes_N4[:, :2] - place) < _SAME).all(axis=1)
     return ~taken

@@ -139,7 +139,7 @@ def imported_model(path: str | Path, arch: str, classes: Sequence[str] | None = 
     model.classifier.linear.load_state_dict({"weight": weight.flatten(1), "bias": bias})
     _, height, width = about.input_size
     model.plan = replace(model.plan, view=(width, height))
-    model.expect(_input(about, model.expects.bands))
+    model.expect(input_of(about, model.expects.bands))
     model.training_record = {
         "imported": path.name,
         "sha256": _sha256(path),
@@ -245,8 +245,13 @@ def _bands(state: State, about: PretrainedCfg) -> int:
     return 3 if first is None else first.shape[1]
 
 
-def _input(about: PretrainedCfg, bands: int) -> Input:
-    """Return the 8-bit pixels that the network was trained on; other bands get the average."""
+def input_of(about: PretrainedCfg, bands: int) -> Input:
+    """Return the 8-bit pixels that a network was trained on; other bands get the average.
+
+    Args:
+        about: of :func:`describe`.
+        bands: of the images.
+    """
     mean, std = ([255 * value for value in values] for values in (about.mean, about.std))
     if bands != len(mean):
         mean, std = ([sum(values) / len(values)] * bands for values in (mean, std))

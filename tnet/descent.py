@@ -110,9 +110,10 @@ def root(pyramid: Pyramid, plan: Plan, image: int) -> Visit:
     """Return the first visit of an image: all of it."""
     width, height = float(pyramid.width), float(pyramid.height)
     region = Region(0.0, 0.0, width, height)
+    view = plan.view_at(0)
     if plan.aspect == "keep":
-        scale = max(width / plan.view[0], height / plan.view[1])
-        wide, high = scale * plan.view[0], scale * plan.view[1]
+        scale = max(width / view[0], height / view[1])
+        wide, high = scale * view[0], scale * view[1]
         region = Region((width - wide) / 2, (height - high) / 2, wide, high)
     position = (0.0, 0.0, 0.0) if plan.positions == "cells" else (50.0, 50.0, 0.0)
     return Visit(image, 0, region, None, position)
@@ -193,7 +194,7 @@ def _allowed(
 ) -> NDArray[np.bool_]:
     """Return which candidates of a view may be chosen, bool (N,)."""
     plan, pyramid = journey.plan, journey.pyramids[visit.image]
-    if plan.fine_enough(visit.region, pyramid.mpp):
+    if plan.fine_enough(visit.region, pyramid.mpp, visit.level):
         return np.zeros(grid.cells, dtype=bool)
     allowed = touching(visit.region, grid, pyramid)
     if not plan.revisit:
@@ -265,7 +266,14 @@ def _position(
         row, column = cell
         y, x, scale = visit.position
         return (y * grid.rows + row, x * grid.columns + column, scale + 1)
-    top = journey.roots[visit.image]
+    return centre_of(region, journey.roots[visit.image])
+
+
+def centre_of(region: Region, top: Region) -> tuple[float, float, float]:
+    """Return a region's centre and scale (y, x, scale) as seen from an image's first region.
+
+    y and x go from 0 to 100 across the first region; the scale is 1 for half of its sides.
+    """
     return (
         100 * (region.y + region.height / 2 - top.y) / top.height,
         100 * (region.x + region.width / 2 - top.x) / top.width,

@@ -79,6 +79,33 @@ class Classifier(nn.Module):
         return self.linear(self.dropout(feature_MD))
 
 
+class Scout(nn.Module):
+    """Takes the first look: a backbone and a location module of its own.
+
+    For when the other backbone is frozen or made for fine views, and would not find in a coarse
+    one what is worth a closer look.
+
+    Args:
+        backbone: view -> map and feature, see :mod:`tnet.backbones`.
+        location: map, feature and grid -> logits over the cells, see :mod:`tnet.location`; the
+            feature is the projected one.
+        features: lengths of the scout's own feature and of the model's. Where they differ the
+            first is projected to the second.
+    """
+
+    def __init__(self, backbone: nn.Module, location: nn.Module, features: tuple[int, int]) -> None:
+        super().__init__()
+        own, wanted = features
+        self.backbone = backbone
+        self.location = location
+        self.project: nn.Module = nn.Identity() if own == wanted else nn.Linear(own, wanted)
+
+    def forward(self, view_MCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the map (M, C', h, w) and the feature (M, D) of normalised views."""
+        map_MChw, feature_ME = self.backbone(view_MCHW)
+        return map_MChw, self.project(feature_ME)
+
+
 class TNet(nn.Module):
     """A hard-attention classifier, given its parts.
 
@@ -93,7 +120,14 @@ class TNet(nn.Module):
         plan: the walk that this model is made for; another may be given at inference.
         classes: names, in the order of the logits.
 
-    It expects 8-bit RGB until :meth:`expect` says otherwise.
+    It expects 8-bit RGB until :meth:`expect` says otherwise. Three attributes may be set on a
+    finished model:
+
+    Attributes:
+        scout: takes the first look in the backbone's place, see :class:`Scout`; None for none.
+        temperature: what the location module's logits are divided by while training; above 1
+            the draws explore more. It is not kept in the model's file.
+        multilabel: classes do not exclude one another: each has a probability of its own.
     """
 
     mean: Tensor
@@ -120,6 +154,9 @@ class TNet(nn.Module):
         self.classes = tuple(str(name) for name in classes)
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 1:
             raise UsageError(f"class names must be given and differ, got {self.classes}")
+        self.scout: Scout | None = None
+        self.temperature = 1.0
+        self.multilabel = False
         self.name = ""
         # What the model was built from and what it learned from; kept in its file.
         self.recipe: tuple[str, dict[str, Any]] | None = None
@@ -140,19 +177,34 @@ class TNet(nn.Module):
         """Where the model is."""
         return self.classifier.linear.weight.device
 
-    def look(self, view_MCHW: Tensor) -> Look:
+    def look(self, view_MCHW: Tensor, first: bool = False) -> Look:
         """Look at views of raw pixels, any dtype (M, C, H, W).
 
         Missing pixels (NaN) are shown as the mean, lest one of them spoil the whole feature.
+
+        Args:
+            view_MCHW: pixels as they are read.
+            first: whether these are first looks, which a scout takes where there is one.
         """
         view = (view_MCHW.to(self.mean.dtype) - self.mean) / self.std
         if view_MCHW.is_floating_point():
             view = view.masked_fill(~view.isfinite(), 0.0)
-        return Look(*self.backbone(view))
+        eye = self.scout if first and self.scout is not None else self.backbone
+        return Look(*eye(view))
 
-    def locate(self, look: Look, grid: Grid) -> Tensor:
-        """Return logits over the grid's cells for each view, float (M, N)."""
-        return self.location(look.map, look.feature, grid)
+    def locate(self, look: Look, grid: Grid, first: bool = False) -> Tensor:
+        """Return logits over the grid's cells for each view, float (M, N).
+
+        Args:
+            look: what was seen.
+            grid: the candidates.
+            first: as of :meth:`look`.
+        """
+        location = self.scout.location if first and self.scout is not None else self.location
+        logits_MN = location(look.map, look.feature, grid)
+        if self.training and self.temperature != 1:
+            logits_MN = logits_MN / self.temperature
+        return logits_MN
 
     def place(self, feature_MD: Tensor, position_M3: Tensor) -> Tensor:
         """Return the features that know their place, float (M, D)."""

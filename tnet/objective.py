@@ -1,20 +1,30 @@
 """The learning rule: pure functions of what a batch of walks gave, and the labels.
 
-B images (times M walks of each), G glimpses of all of them, K classes. Rewards and the baseline
-are constants to the gradient: the location module learns from the REINFORCE terms alone, and
-everything else from cross-entropy alone.
+B images (times M walks of each, side by side), G glimpses of all of them, K classes. Rewards and
+baselines are constants to the gradient: the location module learns from the REINFORCE terms alone,
+and everything else from cross-entropy alone.
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from tnet.errors import UsageError
+from tnet.penalties import contrastive
+from tnet.rewards import (
+    BASELINES,
+    REWARDS,
+    Baseline,
+    Reward,
+    baseline_of,
+    cross_entropies,
+    labelled,
+    normalised,
+    rewards,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +44,12 @@ class Rule:
         margin: cosine below which features of different classes are left alone.
         l2: weight of the sum of squares of all parameters but the batch norms'.
         momentum: of the running baseline.
+        reward: "hit" is 1 for the right class and 0 else, as released; "probability" is the
+            true class's, a signal long before the prediction changes.
+        baseline: "running" mean of the rewards, as released; "samples" and "batch" compare a
+            walk with the other walks of its image, or of the batch, in the same step.
+        normalise: divide advantages by their root mean square over the batch.
+        label_smoothing: share of each label that is spread over all classes.
 
     Raises:
         UsageError: if a weight makes no sense.
@@ -48,18 +64,26 @@ class Rule:
     margin: float = 0.4
     l2: float = 0.0
     momentum: float = 0.9
+    reward: Reward = "hit"
+    baseline: Baseline = "running"
+    normalise: bool = False
+    label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("main_ce", "main_reinforce", "momentum"):
+        for name in ("main_ce", "main_reinforce", "momentum", "label_smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         for name in ("reinforce", "contrastive", "l2"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UsageError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if self.likelihood not in ("plackett_luce", "marginal"):
-            raise UsageError(
-                f"likelihood must be 'plackett_luce' or 'marginal', got {self.likelihood!r}"
-            )
+        for name, names in (
+            ("likelihood", ("plackett_luce", "marginal")),
+            ("reward", REWARDS),
+            ("baseline", BASELINES),
+        ):
+            if getattr(self, name) not in names:
+                known = ", ".join(repr(one) for one in names)
+                raise UsageError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
         if self.cap is not None and self.cap < 0:
             raise UsageError(f"cap must be 0 or more levels, got {self.cap}")
 
@@ -74,8 +98,8 @@ class Evidence(NamedTuple):
         image_G: int64 (G,), which image a glimpse belongs to.
         level_G: int64 (G,), from 0.
         aggregate_BD: float (B, D), for the contrastive term; may be None without it.
-        label_G: int64 (G,), labels of the glimpses' own, -100 for none; None gives each its
-            image's label.
+        label_G: int64 (G,), labels of the glimpses' own, -100 for none, or float (G, K) with
+            several labels an image; None gives each its image's label.
     """
 
     logits_BK: Tensor
@@ -88,7 +112,10 @@ class Evidence(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """The loss, its terms (each with its weight in it), and the baseline for the next step."""
+    """The loss, its terms (each with its weight in it), and what the next step's baseline is.
+
+    ``reward`` is the mean reward of the aggregated predictions.
+    """
 
     total: Tensor
     main_ce: Tensor
@@ -97,41 +124,19 @@ class Loss(NamedTuple):
     glimpse_reinforce: Tensor
     contrastive: Tensor
     baseline: Tensor
+    reward: Tensor
 
 
-def hits(logits_BK: Tensor, label_B: Tensor) -> Tensor:
-    """Return the reward, float (B,): 1 where the label has the highest logit, else 0."""
-    return (logits_BK.detach().argmax(dim=1) == label_B).to(logits_BK.dtype)
-
-
-def contrastive(feature_BD: Tensor, label_B: Tensor, margin: float) -> Tensor:
-    """Return the mean over all pairs of 1 - cos (same class) or max(cos - margin, 0) (else).
-
-    An image paired with itself counts, as in the released code. Source: TNet (CUB, NABirds).
-    """
-    unit_BD = F.normalize(feature_BD + 1e-10, dim=1)
-    cosine_BB = unit_BD @ unit_BD.T
-    same_BB = label_B[:, None] == label_B[None, :]
-    return torch.where(same_BB, 1 - cosine_BB, (cosine_BB - margin).clamp_min(0)).mean()
-
-
-def l2_penalty(named: Iterable[tuple[str, nn.Module]]) -> Tensor:
-    """Return the sum of squares of all parameters, biases too, but those of batch norms.
-
-    Args:
-        named: a model's ``named_modules()``.
-    """
-    terms = [
-        parameter.square().sum()
-        for _, module in named
-        if not isinstance(module, nn.modules.batchnorm._BatchNorm)
-        for parameter in module.parameters(recurse=False)
-        if parameter.requires_grad
-    ]
-    return torch.stack(terms).sum() if terms else torch.zeros(())
-
-
-def loss(evidence: Evidence, label_B: Tensor, baseline: Tensor, rule: Rule) -> Loss:
+def loss(
+    evidence: Evidence,
+    label: Tensor,
+    baseline: Tensor,
+    rule: Rule,
+    *,
+    walks: int = 1,
+    weight_B: Tensor | None = None,
+    class_weight_K: Tensor | None = None,
+) -> Loss:
     """Return the whole loss of TNet (spec of the released code, its equation for the total).
 
     Means are over all walks of the batch, so that M walks of an image weigh as much as one
@@ -142,46 +147,57 @@ def loss(evidence: Evidence, label_B: Tensor, baseline: Tensor, rule: Rule) -> L
 
     Args:
         evidence: what the walks gave.
-        label_B: int64 (B,).
+        label: int64 (B,), or with several labels an image float (B, K), 1 for present.
         baseline: float (), the running mean reward before this step.
         rule: the weights.
+        walks: M, of each image; for ``rule.baseline`` "samples".
+        weight_B: float (B,), how much each walk counts, in every mean; None is all alike.
+        class_weight_K: float (K,). With one label an image counts with its class's weight;
+            with several it is the weight of a class's presence against its absence, in the
+            cross-entropies alone.
+
+    Raises:
+        UsageError: if the rule asks for what the evidence lacks.
     """
-    images = len(label_B)
-    reward_B = hits(evidence.logits_BK, label_B)
-    label_G = label_B[evidence.image_G] if evidence.label_G is None else evidence.label_G
-    reward_G = hits(evidence.glimpse_logits_GK, label_G)
-    below_G = torch.ones_like(evidence.level_G, dtype=torch.bool)
-    if rule.cap is not None:
-        below_G = evidence.level_G < rule.cap
-    below_G = below_G & (label_G >= 0)
-    chosen_G = below_G & (evidence.level_G > 0)
+    _check(evidence, rule, walks)
+    images, image_G = len(label), evidence.image_G
+    label_G = label[image_G] if evidence.label_G is None else evidence.label_G
+    if class_weight_K is not None and label.ndim == 1:
+        weight_B = class_weight_K[label] * (1.0 if weight_B is None else weight_B)
+    counted = _counted(evidence, labelled(label_G), rule.cap, images)
+    below_G, chosen_G, chose_B = counted
 
-    glimpse_ce_G = F.cross_entropy(evidence.glimpse_logits_GK, label_G, reduction="none")
     surprise_G = -evidence.log_prob_G
-    surprise_B = surprise_G.new_zeros(images).index_add(0, evidence.image_G, surprise_G)
-    advantage_B = reward_B - baseline
-    advantage_G = reward_G - baseline
+    surprise_B = surprise_G.new_zeros(images).index_add(0, image_G, surprise_G)
+    reward_B = rewards(evidence.logits_BK, label, rule.reward)
+    reward_G = rewards(evidence.glimpse_logits_GK, label_G, rule.reward)
+    own_B = _per_image(reward_G, chosen_G, image_G, images)
+    advantage_B, advantage_G = _advantages(
+        (reward_B, reward_G, own_B), counted, image_G, baseline, rule, walks
+    )
 
-    main_ce = rule.main_ce * F.cross_entropy(evidence.logits_BK, label_B)
-    glimpse_ce = (1 - rule.main_ce) * _per_image(glimpse_ce_G, below_G, evidence.image_G, images)
-    main_reinforce = rule.reinforce * rule.main_reinforce * (advantage_B * surprise_B).mean()
+    smoothing = rule.label_smoothing
+    ce_B = cross_entropies(evidence.logits_BK, label, smoothing, class_weight_K)
+    ce_G = cross_entropies(evidence.glimpse_logits_GK, label_G, smoothing, class_weight_K)
+    main_ce = rule.main_ce * _mean(ce_B, weight_B)
+    glimpse_ce = (1 - rule.main_ce) * _mean(_per_image(ce_G, below_G, image_G, images), weight_B)
+    main_reinforce = (
+        rule.reinforce * rule.main_reinforce * _mean(advantage_B * surprise_B, weight_B)
+    )
     glimpse_reinforce = (
         rule.reinforce
         * (1 - rule.main_reinforce)
-        * _per_image(advantage_G * surprise_G, chosen_G, evidence.image_G, images)
+        * _mean(_per_image(advantage_G * surprise_G, chosen_G, image_G, images), weight_B)
     )
     apart = main_ce.new_zeros(())
-    if rule.contrastive:
-        if evidence.aggregate_BD is None:
-            raise UsageError("the contrastive term needs the aggregated features")
-        apart = rule.contrastive * contrastive(evidence.aggregate_BD, label_B, rule.margin)
+    if rule.contrastive and evidence.aggregate_BD is not None:
+        apart = rule.contrastive * contrastive(evidence.aggregate_BD, label, rule.margin)
 
     # An image without a chosen glimpse counts with its aggregated reward alone.
-    chose_B = torch.zeros_like(label_B, dtype=torch.bool)
-    chose_B[evidence.image_G[chosen_G]] = True
-    own = _per_image(reward_G, chosen_G, evidence.image_G, images)
-    alone = reward_B.masked_fill(chose_B, 0.0).mean()
-    seen = rule.main_reinforce * reward_B.mean() + (1 - rule.main_reinforce) * (own + alone)
+    alone_B = reward_B.masked_fill(chose_B, 0.0)
+    mean = _mean(reward_B, weight_B)
+    own = _mean(own_B, weight_B) + _mean(alone_B, weight_B)
+    seen = rule.main_reinforce * mean + (1 - rule.main_reinforce) * own
     return Loss(
         main_ce + glimpse_ce + main_reinforce + glimpse_reinforce + apart,
         main_ce,
@@ -190,12 +206,80 @@ def loss(evidence: Evidence, label_B: Tensor, baseline: Tensor, rule: Rule) -> L
         glimpse_reinforce,
         apart,
         rule.momentum * baseline + (1 - rule.momentum) * seen,
+        mean,
     )
 
 
+def _check(evidence: Evidence, rule: Rule, walks: int) -> None:
+    if rule.contrastive and evidence.aggregate_BD is None:
+        raise UsageError("the contrastive term needs the aggregated features")
+    if rule.baseline == "samples" and walks < 2:
+        raise UsageError(
+            "the baseline 'samples' compares several walks of an image: take 2 samples or more"
+        )
+
+
+class _Counted(NamedTuple):
+    """What has terms of its own, all bool.
+
+    Attributes:
+        below_G: the glimpses that have.
+        chosen_G: those of them that were chosen from a grid.
+        chose_B: the walks that have chosen ones.
+    """
+
+    below_G: Tensor
+    chosen_G: Tensor
+    chose_B: Tensor
+
+
+def _counted(evidence: Evidence, labelled_G: Tensor, cap: int | None, images: int) -> _Counted:
+    below_G = labelled_G if cap is None else labelled_G & (evidence.level_G < cap)
+    chosen_G = below_G & (evidence.level_G > 0)
+    chose_B = torch.zeros(images, dtype=torch.bool, device=chosen_G.device)
+    chose_B[evidence.image_G[chosen_G]] = True
+    return _Counted(below_G, chosen_G, chose_B)
+
+
+def _advantages(
+    reward: tuple[Tensor, Tensor, Tensor],
+    counted: _Counted,
+    image_G: Tensor,
+    running: Tensor,
+    rule: Rule,
+    walks: int,
+) -> tuple[Tensor, Tensor]:
+    """Return rewards less baselines, of the walks (B,) and of the glimpses (G,).
+
+    Args:
+        reward: of the walks (B,), of the glimpses (G,), and each walk's mean over its chosen
+            glimpses (B,), with which the glimpses of other walks are compared.
+        counted: which count.
+        image_G: int64 (G,).
+        running: float (), the running baseline.
+        rule: says which baseline, and whether to normalise.
+        walks: M.
+    """
+    reward_B, reward_G, own_B = reward
+    everyone_B = torch.ones_like(counted.chose_B)
+    advantage_B = reward_B - baseline_of(reward_B, everyone_B, rule.baseline, walks, running)
+    baseline_B = baseline_of(own_B, counted.chose_B, rule.baseline, walks, running)
+    advantage_G = reward_G - baseline_B[image_G]
+    if rule.normalise:
+        return normalised(advantage_B, everyone_B), normalised(advantage_G, counted.chosen_G)
+    return advantage_B, advantage_G
+
+
+def _mean(value_B: Tensor, weight_B: Tensor | None) -> Tensor:
+    """Return the mean, weighted if there are weights; 0 if they are all 0."""
+    if weight_B is None:
+        return value_B.mean()
+    return (value_B * weight_B).sum() / weight_B.sum().clamp_min(torch.finfo(value_B.dtype).tiny)
+
+
 def _per_image(value_G: Tensor, counted_G: Tensor, image_G: Tensor, images: int) -> Tensor:
-    """Average over each image's counted glimpses, then over all images."""
+    """Average over each image's counted glimpses, float (B,); 0 where there are none."""
     zeros = value_G.new_zeros(images)
     total_B = zeros.index_add(0, image_G, value_G.masked_fill(~counted_G, 0.0))
     count_B = zeros.index_add(0, image_G, counted_G.to(value_G.dtype))
-    return (total_B / count_B.clamp_min(1)).mean()
+    return total_B / count_B.clamp_min(1)

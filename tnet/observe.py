@@ -1,6 +1,6 @@
 """Reading the views of a level and looking at them, in micro-batches of bounded size."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +13,8 @@ from torch import Tensor
 from tnet.background import cell_shares, foreground
 from tnet.descent import Visit
 from tnet.geometry import Grid
-from tnet.model import TNet
+from tnet.memory import Memory
+from tnet.model import Look, TNet
 from tnet.plan import Plan
 from tnet.pyramid import Pyramid
 from tnet.threads import of_each
@@ -43,35 +44,88 @@ def observe(
     *,
     plan: Plan,
     micro_batch: int | None,
+    memory: Memory | None = None,
 ) -> Level:
     """Read and look at all views of a level.
 
     Args:
         model: looks, and locates where there is a grid.
         pyramids: the batch's images.
-        front: what to look at.
+        front: what to look at, all of one level.
         grid: the candidates to locate; None where the walk ends.
         plan: the walk's.
         micro_batch: views in memory and in the backbone at once; None is all of them.
+        memory: of looks; serves where the walk ends below the first look.
     """
+    first = front[0].level == 0
+    size = micro_batch or len(front)
+    if memory is not None and grid is None and not first:
+        return Level([_recalled(model, pyramids, front, plan, size, memory)])
     level = Level()
     asked = None
     if plan.background is not None:
-        asked = grid or (Grid(8, 8, 1 / 8) if front[0].level == 0 else None)
-    size = micro_batch or len(front)
-    batches = [front[i : i + size] for i in range(0, len(front), size)]
-    for visits, views in _prefetched(batches, lambda v: _read(model, pyramids, v, plan)):
+        asked = grid or (Grid(8, 8, 1 / 8) if first else None)
+    for visits, views, look in _looks(model, pyramids, front, plan, size):
         if asked is not None:
             level.shares.extend(
                 cell_shares(foreground(view, pyramids[visit.image]), visit.region, asked)
                 for visit, view in zip(visits, views, strict=True)
             )
-        known = _without_nodata(views, [pyramids[visit.image] for visit in visits])
-        look = model.look(_tensor(known, model.device))
         level.look.append(look.feature)
         if grid is not None:
-            level.logits.append(model.locate(look, grid))
+            level.logits.append(model.locate(look, grid, first))
     return level
+
+
+def _looks(
+    model: TNet, pyramids: Sequence[Pyramid], front: Sequence[Visit], plan: Plan, size: int
+) -> Iterator[tuple[Sequence[Visit], NDArray[Any], Look]]:
+    """Yield micro-batches of visits with their pixels and what the network made of them."""
+    batches = [front[i : i + size] for i in range(0, len(front), size)]
+    first = front[0].level == 0
+    for visits, views in _prefetched(batches, lambda v: _read(model, pyramids, v, plan)):
+        known = _without_nodata(views, [pyramids[visit.image] for visit in visits])
+        yield visits, views, model.look(_tensor(known, model.device), first)
+
+
+def _recalled(
+    model: TNet,
+    pyramids: Sequence[Pyramid],
+    front: Sequence[Visit],
+    plan: Plan,
+    size: int,
+    memory: Memory,
+) -> Tensor:
+    """Return the features of visits, float32 (G, D); only what is not remembered is looked at.
+
+    Visits come image by image.
+    """
+    keys = memory.keys(model, plan, pyramids, front)
+    rows = memory.known(keys)
+    # A region that several walks of a batch came to is looked at once.
+    missing = {key: visit for key, visit in zip(keys, front, strict=True) if key not in rows}
+    if not missing:
+        return _gathered(rows, keys, model)
+    names = iter(missing)
+    fresh: dict[bytes, NDArray[np.float32]] = {}
+    image = next(iter(missing.values())).image
+    for visits, _, look in _looks(model, pyramids, list(missing.values()), plan, size):
+        features = look.feature.detach().float().cpu().numpy()
+        for visit, feature in zip(visits, features, strict=True):
+            # What is kept now is safe if the run is killed at a later image.
+            if visit.image != image:
+                memory.add(fresh, pyramids[image])
+                image, fresh = visit.image, {}
+            key = next(names)
+            fresh[key] = rows[key] = feature
+    memory.add(fresh, pyramids[image])
+    return _gathered(rows, keys, model)
+
+
+def _gathered(
+    rows: Mapping[bytes, NDArray[np.float32]], keys: Sequence[bytes], model: TNet
+) -> Tensor:
+    return torch.from_numpy(np.stack([rows[key] for key in keys])).to(model.device)
 
 
 def _prefetched(
@@ -107,13 +161,14 @@ def _read(
     of_image: dict[int, list[int]] = {}
     for i, visit in enumerate(visits):
         of_image.setdefault(visit.image, []).append(i)
+    size = plan.view_at(visits[0].level)
 
     def views_of(image: int) -> Sequence[NDArray[Any]]:
         mine = [visits[i] for i in of_image[image]]
         if plan.outside == "zero":
             read = pyramids[image].read
-            return [read(v.region, plan.view, valid=v.valid, **options) for v in mine]
-        return list(pyramids[image].read_many([v.region for v in mine], plan.view, **options))
+            return [read(v.region, size, valid=v.valid, **options) for v in mine]
+        return list(pyramids[image].read_many([v.region for v in mine], size, **options))
 
     images = sorted(of_image)
     views = {

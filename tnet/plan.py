@@ -1,18 +1,17 @@
 """How far and how wide to walk: a plan, saved in the model file and changeable at inference."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from tnet.errors import DataError, UsageError
+from tnet.fields import check_resolution, check_view, is_number, one_of
 from tnet.geometry import Grid, Region, Rule
 from tnet.sampling import POLICIES, Policy
 
 # More than anyone needs, and little enough that a plan from a stranger's file does no harm.
 MOST_CELLS = 65_536
 MOST_STEPS = 32
-LARGEST_VIEW = 4096
 
 # Sides that are reached through several fractions carry rounding errors.
 _ROUNDING = 1e-6
@@ -38,11 +37,11 @@ class Step:
 
     def __post_init__(self) -> None:
         for name in ("rows", "columns", "glimpses"):
-            if not _is_number(getattr(self, name), int):
+            if not is_number(getattr(self, name), int):
                 raise UsageError(
                     f"plan: {name} must be a whole number, got {getattr(self, name)!r}"
                 )
-        if not _is_number(self.patch, float):
+        if not is_number(self.patch, float):
             raise UsageError(f"plan: patch must be a number, got {self.patch!r}")
         if self.rows * self.columns > MOST_CELLS:
             raise UsageError(
@@ -75,6 +74,11 @@ class Plan:
             when it already shows every pixel of the image; a number when it is at least as
             fine as that many µm per px. With the latter two the last step is repeated as
             often as needed.
+        tiles: look at every tile that has foreground, and at nothing else: tiles of the view's
+            size side by side, at "native" resolution or at that many µm per px. There are no
+            steps then and nothing is chosen; None walks.
+        first_view: (width, height) of the first look alone; None takes ``view``. A finer first
+            look finds smaller things.
         rule: where candidates lie: "exact" fractions, or the "official" rounding.
         resampling: "antialias", or "official" (bilinear at full resolution, aliased).
         outside: what lies beyond a parent's border: the "image", or "zero" as released.
@@ -105,38 +109,38 @@ class Plan:
     positions: Literal["cells", "centres"] = "centres"
     policy: Policy = "greedy"
     snap: float = 0.0
+    tiles: Literal["native"] | float | None = None
+    first_view: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
-        if not _is_view(self.view):
-            raise UsageError(
-                f"plan: view must be two sizes from 1 to {LARGEST_VIEW} pixels, got {self.view}"
-            )
+        check_view("view", self.view)
+        if self.first_view is not None:
+            check_view("first_view", self.first_view)
         if len(self.steps) > MOST_STEPS:
             raise UsageError(
                 f"plan: a walk may have at most {MOST_STEPS} steps, got {len(self.steps)}"
             )
-        _one_of("rule", self.rule, ("exact", "official"))
-        _one_of("resampling", self.resampling, ("antialias", "official"))
-        _one_of("outside", self.outside, ("image", "zero"))
-        _one_of("aspect", self.aspect, ("stretch", "keep"))
-        _one_of("positions", self.positions, ("cells", "centres"))
-        _one_of("policy", self.policy, POLICIES)
-        if isinstance(self.until, str):
-            _one_of("until", self.until, ("steps", "native"))
-        elif not (_is_number(self.until, float) and 0 < self.until < math.inf):
-            raise UsageError(
-                "plan: until must be 'steps', 'native' or a number of µm per px above 0, got "
-                f"{self.until!r}"
-            )
+        one_of("rule", self.rule, ("exact", "official"))
+        one_of("resampling", self.resampling, ("antialias", "official"))
+        one_of("outside", self.outside, ("image", "zero"))
+        one_of("aspect", self.aspect, ("stretch", "keep"))
+        one_of("positions", self.positions, ("cells", "centres"))
+        one_of("policy", self.policy, POLICIES)
+        check_resolution("until", self.until, ("steps", "native"))
         if self.until != "steps" and (not self.steps or self.steps[-1].patch >= 1):
             raise UsageError("plan: 'until' needs a last step whose patch is smaller than 1")
         if self.background is not None and not (
-            _is_number(self.background, float) and 0 <= self.background <= 1
+            is_number(self.background, float) and 0 <= self.background <= 1
         ):
             raise UsageError(f"plan: background must be between 0 and 1, got {self.background!r}")
         if not isinstance(self.revisit, bool):
             raise UsageError(f"plan: revisit must be true or false, got {self.revisit!r}")
         _check_snap(self)
+        _check_tiles(self)
+
+    def view_at(self, level: int) -> tuple[int, int]:
+        """Return (width, height) in pixels of a level's views; 0 is the first look."""
+        return self.view if level > 0 or self.first_view is None else self.first_view
 
     def step(self, level: int) -> Step | None:
         """Return the step from ``level`` (0 is the first look) to the next, or None at the end.
@@ -147,27 +151,38 @@ class Plan:
             return self.steps[level]
         return None if self.until == "steps" else self.steps[-1]
 
-    def fine_enough(self, region: Region, mpp: tuple[float, float] | None) -> bool:
+    def fine_enough(self, region: Region, mpp: tuple[float, float] | None, level: int = 0) -> bool:
         """Say whether a region's view is as fine as the plan asks for.
 
         Args:
             region: in pixels of level 0.
             mpp: µm per px of level 0, x and y.
+            level: of the walk, which says how large the view is.
 
         Raises:
             DataError: if the plan is in µm per px and the image does not know its scale.
         """
         if self.until == "steps":
             return False
-        scale = (region.width / self.view[0], region.height / self.view[1])
-        if isinstance(self.until, str):
-            return max(scale) <= 1 + _ROUNDING
-        if mpp is None:
-            raise DataError(
-                "the plan ends at a number of µm per px, but the image does not say how large "
-                "its pixels are: give --mpp, or a plan that ends at 'native'"
-            )
-        return max(scale[0] * mpp[0], scale[1] * mpp[1]) <= self.until * (1 + _ROUNDING)
+        view = self.view_at(level)
+        limit = _pixels_of(self.until, mpp)
+        scale = (region.width / view[0], region.height / view[1])
+        return all(side <= most * (1 + _ROUNDING) for side, most in zip(scale, limit, strict=True))
+
+    def tile(self, mpp: tuple[float, float] | None) -> tuple[float, float]:
+        """Return width and height of a tile in pixels of level 0.
+
+        Args:
+            mpp: µm per px of level 0, x and y.
+
+        Raises:
+            UsageError: if the plan has no tiles.
+            DataError: if the plan is in µm per px and the image does not know its scale.
+        """
+        if self.tiles is None:
+            raise UsageError("plan: this plan walks and has no tiles")
+        scale = _pixels_of(self.tiles, mpp)
+        return self.view[0] * scale[0], self.view[1] * scale[1]
 
     def with_glimpses(self, glimpses: Sequence[int]) -> "Plan":
         """Return the plan with other numbers of glimpses, one a step; their count is the depth.
@@ -182,6 +197,8 @@ class Plan:
                 f"plan: nothing is looked at below a step of 0 glimpses; leave out what follows "
                 f"the 0 in {','.join(str(count) for count in glimpses)}"
             )
+        if self.tiles is not None:
+            raise UsageError("plan: this plan looks at every tile and takes no glimpses")
         if glimpses and not self.steps:
             raise UsageError("plan: this plan looks once and has no grid for more glimpses")
         steps = tuple(
@@ -192,7 +209,9 @@ class Plan:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as JSON-able values."""
-        return asdict(self) | {"view": list(self.view), "steps": [asdict(s) for s in self.steps]}
+        first = None if self.first_view is None else list(self.first_view)
+        steps = [asdict(step) for step in self.steps]
+        return asdict(self) | {"view": list(self.view), "first_view": first, "steps": steps}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Plan":
@@ -210,33 +229,53 @@ class Plan:
         try:
             steps = tuple(Step(**step) for step in values.get("steps", ()))
             view = tuple(values.get("view", (224, 224)))
-            return cls(**(dict(values) | {"steps": steps, "view": view}))
+            first = values.get("first_view")
+            first = None if first is None else tuple(first)
+            return cls(**(dict(values) | {"steps": steps, "view": view, "first_view": first}))
         except TypeError as error:
             raise UsageError(f"plan: {error}") from error
 
 
+def _pixels_of(resolution: str | float, mpp: tuple[float, float] | None) -> tuple[float, float]:
+    """Return how many pixels of level 0, x and y, a pixel of a view shows at a resolution.
+
+    Args:
+        resolution: "native", or µm per px.
+        mpp: µm per px of level 0, x and y.
+
+    Raises:
+        DataError: if the resolution is in µm per px and the image does not know its scale.
+    """
+    if isinstance(resolution, str):
+        return 1.0, 1.0
+    if mpp is None:
+        raise DataError(
+            "the plan is made for a number of µm per px, but the image does not say how large "
+            "its pixels are: give --mpp, or a plan for 'native' pixels"
+        )
+    return resolution / mpp[0], resolution / mpp[1]
+
+
+def _check_tiles(plan: Plan) -> None:
+    if plan.tiles is None:
+        return
+    check_resolution("tiles", plan.tiles, ("native",))
+    if plan.steps or plan.until != "steps":
+        raise UsageError(
+            "plan: a plan that looks at every tile has no steps; leave one of them out"
+        )
+    if plan.resampling == "official" or plan.rule == "official":
+        raise UsageError("plan: tiles are cut by the exact rule and averaged, never 'official'")
+    if plan.first_view is not None:
+        raise UsageError("plan: a plan that looks at every tile has no first look to size")
+
+
 def _check_snap(plan: Plan) -> None:
     # Any place in a grid of tiles is within half a side of the best one.
-    if not (_is_number(plan.snap, float) and 0 <= plan.snap <= 0.5):
+    if not (is_number(plan.snap, float) and 0 <= plan.snap <= 0.5):
         raise UsageError(f"plan: snap must be between 0 and 0.5, got {plan.snap!r}")
     if plan.snap and "official" in (plan.rule, plan.resampling):
         raise UsageError(
             "plan: snap moves regions, which the official rule and resampling never do; leave it "
             "at 0 for them"
         )
-
-
-def _is_number(value: object, kind: type) -> bool:
-    """Say whether a value is a whole number (``int``), or any number (``float``)."""
-    return isinstance(value, kind | int) and not isinstance(value, bool)
-
-
-def _is_view(sides: Sequence[int]) -> bool:
-    return len(sides) == 2 and all(
-        _is_number(side, int) and 1 <= side <= LARGEST_VIEW for side in sides
-    )
-
-
-def _one_of(field: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise UsageError(f"plan: {field} must be one of {', '.join(allowed)}, got {value!r}")

@@ -16,7 +16,7 @@ from tnet.backbones.efficientnet import SCALING, TappedEfficientNet
 from tnet.backbones.generic import TimmBackbone
 from tnet.errors import UsageError
 from tnet.location import ContextLocation, SqueezeLocation, Tap
-from tnet.model import Classifier, Input, TNet
+from tnet.model import Classifier, Input, Scout, TNet
 from tnet.plan import Plan, Step
 from tnet.position import Position
 
@@ -35,7 +35,7 @@ def _scaled(model: TNet, bands: int) -> TNet:
     return model
 
 
-def default(
+def default(  # noqa: PLR0913 - every argument is an option in the model's file
     classes: Sequence[str],
     bands: int = 3,
     backbone: str = "resnet18",
@@ -43,6 +43,9 @@ def default(
     aggregate: AggregateName = "mean",
     norm: Literal["batch", "group"] = "batch",
     dropout: float = 0.0,
+    location: Literal["detached", "joint"] = "detached",
+    scout: str = "",
+    scout_stride: int = 16,
 ) -> TNet:
     """What the paper says and what works: any timm backbone, free logits, true regions.
 
@@ -56,17 +59,25 @@ def default(
         bands: bands of the images.
         backbone: a timm architecture.
         stride: of the location module's map, in pixels of the view.
-        aggregate: "mean", or learned "weighting"; "aff" and "iaff" fuse the levels, the coarsest
-            first.
+        aggregate: "mean", or learned "weighting" or "attention"; "aff" and "iaff" fuse the
+            levels, the coarsest first.
         norm: "batch" leaves the backbone's norms; "group" replaces its batch norms, which lets
             it train with any batch size and see every level alike.
         dropout: before the classifier.
+        location: "detached" stops the location module's gradients at the map, as released;
+            "joint" lets it teach the backbone what is worth a closer look.
+        scout: a timm architecture of its own for the first look, for a backbone that is frozen
+            or made for fine views; "" looks with the backbone.
+        scout_stride: of the scout's map, in pixels of the first view.
     """
+    if location not in ("detached", "joint"):
+        raise UsageError(f"location must be 'detached' or 'joint', got {location!r}")
+    detach = location == "detached"
     network = TimmBackbone(backbone, bands=bands, stride=stride, norm=norm)
     features = network.features
     model = TNet(
         network,
-        ContextLocation(network.map_channels, features, width=128),
+        ContextLocation(network.map_channels, features, width=128, detach=detach),
         Position(features, max(6, features // 4)),
         named_aggregate(aggregate, features),
         Classifier(features, len(classes), dropout),
@@ -77,6 +88,10 @@ def default(
         ),
         classes=classes,
     )
+    if scout:
+        eye = TimmBackbone(scout, bands=bands, stride=scout_stride, norm=norm)
+        where = ContextLocation(eye.map_channels, features, width=128, detach=detach)
+        model.scout = Scout(eye, where, (eye.features, features))
     return _scaled(model, bands)
 
 
@@ -224,6 +239,7 @@ RECIPES: dict[str, Callable[..., TNet]] = {
 _LIMITS: dict[str, tuple[float, float, type]] = {
     "bands": (1, 4096, int),
     "stride": (1, 1024, int),
+    "scout_stride": (1, 1024, int),
     "width": (0.01, 16, float),
     "depth": (0.01, 16, float),
     "dropout": (0, 1, float),

@@ -59,11 +59,15 @@ class Walk:
         classes: names, in the order of the logits.
         logits: float64 (classes,); the bias and all glimpses' contributions add up to it. NaN
             for an image without evidence.
-        probabilities: float64 (classes,), the softmax of the logits.
+        probabilities: float64 (classes,), the softmax of the logits; with ``multilabel`` the
+            logistic function of each.
         outcome: "class", or "no evidence" for an image of nothing but background.
         bias: the classifier's bias, a number a class.
         glimpses: in the order of the levels; parents come before their children.
         view: (width, height) at which every region was looked at.
+        first_view: that of the first look, where it is another; (0, 0) where the network did not
+            look at the whole image, but at every tile of it. None is ``view``.
+        multilabel: whether classes do not exclude one another.
         spacing, unit, crs, transform: the image's physical frame, if it has one.
         plan: the plan that was followed, as JSON values; its policy is how cells were chosen.
         seed: what the draws started from, if cells were drawn.
@@ -93,6 +97,8 @@ class Walk:
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
     features: NDArray[np.float32] | None = None
+    first_view: tuple[int, int] | None = None
+    multilabel: bool = False
 
     @property
     def label(self) -> str | None:
@@ -112,9 +118,15 @@ class Walk:
         return math.fsum(glimpse.log_prob for glimpse in self.glimpses)
 
     @property
+    def looks(self) -> int:
+        """How many views the network looked at: the glimpses, and the first look if it did."""
+        return len(self.glimpses) - (self.first_view == (0, 0))
+
+    @property
     def pixels(self) -> int:
         """How many pixels the network looked at, in all views together."""
-        return len(self.glimpses) * self.view[0] * self.view[1]
+        first = self.view if self.first_view is None else self.first_view
+        return first[0] * first[1] + (len(self.glimpses) - 1) * self.view[0] * self.view[1]
 
     @property
     def share(self) -> float:
@@ -135,7 +147,7 @@ class Walk:
                 record[item.name] = _plain(getattr(self, item.name))
         record["label"] = self.label
         record["cost"] = {
-            "glimpses": len(self.glimpses),
+            "glimpses": self.looks,
             "pixels": self.pixels,
             "share": self.share,
         }
@@ -183,12 +195,14 @@ def _plain(value: Any) -> Any:
 
 def _rebuild(record: dict[str, Any]) -> dict[str, Any]:
     """Turn JSON values into the fields of a walk."""
+    # Walks that were written before these two fields came are as they say.
+    record = {"first_view": None, "multilabel": False} | record
     values = {f.name: record[f.name] for f in fields(Walk) if f.name != "features"}
     for name in ("logits", "probabilities"):
         values[name] = np.array(
             [math.nan if v is None else v for v in values[name]], dtype=np.float64
         )
-    for name in ("classes", "bias", "view", "spacing", "transform", "notes"):
+    for name in ("classes", "bias", "view", "spacing", "transform", "notes", "first_view"):
         if values[name] is not None:
             values[name] = tuple(values[name])
     values["glimpses"] = tuple(
@@ -210,12 +224,14 @@ def _check(walk: Walk) -> None:
     """Refuse a record whose parts do not fit together; a ValueError says which."""
     count = len(walk.classes)
     sizes = [*walk.view, walk.width, walk.height]
+    first = list(walk.view if walk.first_view is None else walk.first_view)
     fits = {
         "classes": all(isinstance(name, str) for name in walk.classes),
         "logits": walk.logits.shape == (count,),
         "probabilities": walk.probabilities.shape == (count,),
         "bias": len(walk.bias) == count,
-        "sizes": len(sizes) == 4 and min(sizes) >= 1,
+        "sizes": len(sizes) == 4 and min(sizes) >= 1 and len(first) == 2 and min(first) >= 0,
+        "multilabel": isinstance(walk.multilabel, bool),
         "outcome": walk.outcome in ("class", NO_EVIDENCE),
         "contributions": all(len(glimpse.contributions) == count for glimpse in walk.glimpses),
         "glimpses": _is_tree(walk.glimpses),
@@ -235,6 +251,12 @@ def _is_tree(glimpses: Sequence[Glimpse]) -> bool:
         and glimpse.level == glimpses[glimpse.parent].level + 1
         for index, glimpse in enumerate(glimpses[1:], start=1)
     )
+
+
+def sigmoid(logits: Sequence[float]) -> NDArray[np.float64]:
+    """Return each logit's own probability, float64."""
+    # As a hyperbolic tangent it overflows nowhere.
+    return 0.5 * (1 + np.tanh(np.asarray(logits, dtype=np.float64) / 2))
 
 
 def softmax(logits: Sequence[float]) -> NDArray[np.float64]:

@@ -56,12 +56,17 @@ def scores(logits_N: Tensor, policy: Policy, generator: torch.Generator | None) 
     return log_p_N + gumbel(len(log_p_N), generator)
 
 
+def whole(x: Tensor) -> Tensor:
+    """Return numbers of half precision as float32, in which sums of logarithms are safe."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def marginal_log_probs(logits_PN: Tensor, cells_Pk: Tensor) -> Tensor:
     """Return log(p + 1e-10) of each chosen cell, float (P, k), as the released code does.
 
     Their sum is not the log-probability of the sample: nothing is renormalised after a draw.
     """
-    return torch.log(logits_PN.softmax(dim=1).gather(1, cells_Pk) + 1e-10)
+    return torch.log(whole(logits_PN).softmax(dim=1).gather(1, cells_Pk) + 1e-10)
 
 
 def plackett_luce_log_probs(logits_PN: Tensor, cells_Pk: Tensor) -> Tensor:
@@ -74,7 +79,7 @@ def plackett_luce_log_probs(logits_PN: Tensor, cells_Pk: Tensor) -> Tensor:
         logits_PN: float (P, N); minus infinity where a cell may not be chosen.
         cells_Pk: int64 (P, k), in the order of the draw.
     """
-    log_p_PN = logits_PN.log_softmax(dim=1)
+    log_p_PN = whole(logits_PN).log_softmax(dim=1)
     chosen_Pk = log_p_PN.gather(1, cells_Pk)
     steps = []
     for j in range(cells_Pk.shape[1]):

@@ -22,8 +22,9 @@ class Trace:
         image_G, level_G: int64 (G,), of each visit.
         look_GD: float (G, D), pooled features before the position module.
         feature_GD: float (G, D), placed features.
-        log_prob_G: float (G,), of each draw given those before it; 0 for first looks.
-        marginal_G: float (G,), log(p + 1e-10) of each chosen cell; 0 for first looks.
+        log_prob_G: float (G,), of each draw given those before it; 0 where nothing was drawn:
+            first looks, and all tiles of a plan that looks at every tile.
+        marginal_G: float (G,), log(p + 1e-10) of each chosen cell; 0 where nothing was drawn.
         choices: what each level chose, with the logits of its parents.
         logits_BK: float (B, K).
         weight_G: float (G,), each visit's share of its image's aggregated feature.
@@ -69,14 +70,23 @@ def conclude(
     level_G = torch.tensor([visit.level for visit in visits], device=device)
     position_G3 = torch.tensor([visit.position for visit in visits], device=device)
     feature_GD = model.place(look_GD, position_G3)
-    rows, there_BT = _bags([visit.image for visit in visits], len(empty), device)
-    padded_GD = torch.cat([feature_GD, feature_GD.new_zeros(1, feature_GD.shape[1])])
-    # Padding counts to level 0, where it has no share.
-    level_BT = torch.cat([level_G, level_G.new_zeros(1)])[rows]
-    logits_BK, weight_BTD, aggregate_BD = model.classify(padded_GD[rows], there_BT, level_BT)
-    # The glimpses stand in the bags in another order than among the visits.
-    weight_GD = weight_BTD[there_BT][torch.argsort(rows[there_BT])]
-    none = look_GD.new_zeros(len(empty))
+    if len(empty) == 1:
+        # One image's visits are its bag as they are; of many tiles a copy would be large.
+        there_1T = torch.ones_like(image_G, dtype=torch.bool)[None]
+        logits_BK, weight_BTD, aggregate_BD = model.classify(
+            feature_GD[None], there_1T, level_G[None]
+        )
+        weight_GD = weight_BTD[0]
+    else:
+        rows, there_BT = _bags([visit.image for visit in visits], len(empty), device)
+        padded_GD = torch.cat([feature_GD, feature_GD.new_zeros(1, feature_GD.shape[1])])
+        # Padding counts to level 0, where it has no share.
+        level_BT = torch.cat([level_G, level_G.new_zeros(1)])[rows]
+        logits_BK, weight_BTD, aggregate_BD = model.classify(padded_GD[rows], there_BT, level_BT)
+        # The glimpses stand in the bags in another order than among the visits.
+        weight_GD = weight_BTD[there_BT][torch.argsort(rows[there_BT])]
+    # What was drawn stands behind what was not.
+    none = look_GD.new_zeros(len(visits) - sum(len(choice.visits) for choice in choices))
     return Trace(
         visits=visits,
         image_G=image_G,

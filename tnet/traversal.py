@@ -8,21 +8,23 @@ B images, G glimpses of all of them, T glimpses of the longest walk, D features,
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tnet.descent import Choice, Journey, Visit, descend, root
 from tnet.errors import DataError, UsageError
+from tnet.memory import Memory
 from tnet.model import TNet
 from tnet.observe import Level, observe
 from tnet.plan import MOST_STEPS, Plan
 from tnet.pyramid import Pyramid
-from tnet.record import NO_EVIDENCE, Glimpse, Walk, softmax
+from tnet.record import Walk
+from tnet.recording import written
 from tnet.sampling import Policy
+from tnet.tiling import over_tiles
 from tnet.trace import Trace, conclude
 
 Seed = int | Sequence[int] | None
@@ -39,20 +41,25 @@ def traverse(
     seed: Seed = None,
     policy: Policy | None = None,
     micro_batch: int | None = 32,
+    memory: Memory | None = None,
 ) -> Trace:
     """Walk over a batch of images and classify them; the differentiable form of :func:`walk`.
 
     Args:
-        model: in training mode each level is one batch for the batch norms, as released.
+        model: where its backbone is in training mode each level is one batch for the batch
+            norms, as released.
         pyramids: the images, of any sizes.
         plan: None takes the model's own.
         seed: a number for each image, or one that every image starts from; needed by policies
             that draw. An image's draws depend on its seed alone, not on its batch.
         policy: how cells are chosen; None takes the plan's.
         micro_batch: views in memory and in the backbone at once; None is all of a level.
+        memory: of looks; needs a frozen backbone. A glimpse below which nothing is looked at is
+            then looked at once in the memory's life.
 
     Raises:
-        UsageError: if the model, the plan and an image do not fit.
+        UsageError: if the model, the plan and an image do not fit, or a memory is given for a
+            backbone that is not frozen.
         DataError: if an image cannot be read.
     """
     plan = plan or model.plan
@@ -63,8 +70,18 @@ def traverse(
         raise UsageError(f"the policy {policy!r} draws at random and needs a seed")
     if micro_batch is not None and micro_batch < 1:
         raise UsageError(f"a micro-batch must hold at least one view, got {micro_batch}")
-    front = [root(pyramid, plan, image) for image, pyramid in enumerate(pyramids)]
+    if _learns(model):
+        micro_batch = None
+    if plan.tiles is not None:
+        return over_tiles(model, pyramids, plan, micro_batch=micro_batch, memory=memory)
     journey = Journey.start(pyramids, plan, policy, _generators(seed, len(pyramids)))
+    return _down(model, journey, micro_batch, memory)
+
+
+def _down(model: TNet, journey: Journey, micro_batch: int | None, memory: Memory | None) -> Trace:
+    """Walk level by level until nothing more is to be looked at, and classify."""
+    pyramids, plan = journey.pyramids, journey.plan
+    front = [root(pyramid, plan, image) for image, pyramid in enumerate(pyramids)]
     visits: list[Visit] = []
     looks: list[Tensor] = []
     choices: list[Choice] = []
@@ -77,8 +94,9 @@ def traverse(
             )
         step = plan.step(front[0].level)
         grid = None if step is None or step.glimpses == 0 else step.grid(plan.rule)
-        size = None if model.training else micro_batch
-        level = observe(model, pyramids, front, grid, plan=plan, micro_batch=size)
+        level = observe(
+            model, pyramids, front, grid, plan=plan, micro_batch=micro_batch, memory=memory
+        )
         first = len(visits)
         visits.extend(front)
         looks.extend(level.look)
@@ -106,6 +124,7 @@ def walk(
     seed: Seed = None,
     policy: Policy | None = None,
     micro_batch: int = 32,
+    memory: Memory | None = None,
 ) -> list[Walk]:
     """Classify images by walking over them, and return one record each.
 
@@ -125,23 +144,27 @@ def walk(
     model.eval()
     try:
         with torch.inference_mode():
-            trace = traverse(model, pyramids, plan, seed=seed, micro_batch=micro_batch)
+            trace = traverse(
+                model, pyramids, plan, seed=seed, micro_batch=micro_batch, memory=memory
+            )
             contributions = model.contributions(trace.feature_GD, trace.weight_GD)
     finally:
         for module, training in modes:
             module.training = training
     seconds = (time.perf_counter() - started) / len(pyramids)
-    tables = _Tables.of(trace, contributions)
     drawn = plan.policy != "greedy"
     seeds = _seeds(seed, len(pyramids)) if drawn else [None] * len(pyramids)
-    records = [
-        _record(model, pyramid, image, plan, trace, tables)
-        for image, pyramid in enumerate(pyramids)
-    ]
+    records = written(model, pyramids, plan, trace, contributions)
     return [
         replace(record, seconds=seconds, seed=number)
         for record, number in zip(records, seeds, strict=True)
     ]
+
+
+def _learns(model: TNet) -> bool:
+    """Say whether a backbone is in training mode."""
+    eyes = [model.backbone] if model.scout is None else [model.backbone, model.scout.backbone]
+    return any(eye.training for eye in eyes)
 
 
 def _check(model: TNet, pyramid: Pyramid) -> None:
@@ -179,84 +202,3 @@ def _seeds(seed: Seed, images: int) -> list[int | None]:
     if len(seeds) != images:
         raise UsageError(f"{images} images need as many seeds, got {len(seeds)}")
     return [int(number) % _SEEDS for number in seeds]
-
-
-@dataclass
-class _Tables:
-    """A trace's numbers on the host."""
-
-    logits: NDArray[np.float64]
-    weight: list[float]
-    log_prob: list[float]
-    contributions: NDArray[np.float64]
-    feature: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, trace: Trace, contributions: Tensor) -> "_Tables":
-        return cls(
-            trace.logits_BK.double().cpu().numpy(),
-            trace.weight_G.double().tolist(),
-            trace.log_prob_G.double().tolist(),
-            contributions.double().cpu().numpy(),
-            trace.feature_GD.float().cpu().numpy(),
-        )
-
-
-def _record(
-    model: TNet,
-    pyramid: Pyramid,
-    image: int,
-    plan: Plan,
-    trace: Trace,
-    tables: _Tables,
-) -> Walk:
-    """Write one image's walk down."""
-    mine = [g for g, visit in enumerate(trace.visits) if visit.image == image]
-    place = {g: i for i, g in enumerate(mine)}
-    glimpses = []
-    for g in mine:
-        visit = trace.visits[g]
-        glimpses.append(
-            Glimpse(
-                level=visit.level,
-                region=visit.region,
-                parent=None if visit.parent is None else place[visit.parent],
-                row=visit.row,
-                column=visit.column,
-                probability=visit.probability,
-                log_prob=tables.log_prob[g],
-                rank=visit.rank,
-                weight=tables.weight[g],
-                contributions=tuple(tables.contributions[g].tolist()),
-            )
-        )
-    logits = tables.logits[image].copy()
-    outcome = "class"
-    if trace.empty[image]:
-        outcome = NO_EVIDENCE
-        logits[:] = np.nan
-    elif not (np.isfinite(logits).all() and np.isfinite(tables.contributions[mine]).all()):
-        raise DataError(
-            f"{pyramid.name}: the network's answer is not a number; its pixels are far from what "
-            "the model was made for, map them with --range LOW,HIGH"
-        )
-    return Walk(
-        image=pyramid.name,
-        width=pyramid.width,
-        height=pyramid.height,
-        classes=model.classes,
-        logits=logits,
-        probabilities=softmax(logits),
-        outcome=outcome,
-        bias=tuple(model.classifier.linear.bias.double().tolist()),
-        glimpses=tuple(glimpses),
-        view=plan.view,
-        spacing=pyramid.spacing,
-        unit=pyramid.unit,
-        crs=pyramid.crs,
-        transform=pyramid.transform,
-        plan=plan.to_dict(),
-        model=model.name,
-        notes=tuple(pyramid.notes),
-        features=tables.feature[mine],
-    )

@@ -1,0 +1,91 @@
+"""How far a training is: a bar on a terminal, and a line an epoch everywhere."""
+
+import math
+import time
+from typing import Any
+
+from tnet.scripts.progress import Live, duration
+from tnet.scripts.report import say
+
+_SHOWN = {
+    "train_loss": "loss",
+    "train_accuracy": "accuracy",
+    "val_loss": "val loss",
+    "val_accuracy": "val accuracy",
+    "val_balanced_accuracy": "balanced",
+    "val_auroc": "auroc",
+    "val_recall": "recall",
+}
+
+
+class Epochs(Live):
+    """Counts batches over all epochs.
+
+    Args:
+        epochs: how many there are.
+        batches: of an epoch.
+    """
+
+    def __init__(self, epochs: int, batches: int) -> None:
+        super().__init__(_bar, total=epochs * batches, said="")
+        self._epochs, self._batches = epochs, batches
+        self._done = self._first = 0
+        self._loss = math.nan
+
+    def begin(self, epoch: int, batch: int) -> None:
+        """Start counting at a batch of an epoch, both from 0."""
+        self._done = self._first = epoch * self._batches + batch
+        self._started = time.monotonic()
+
+    def step(self, loss: float | None) -> None:
+        """Count a batch."""
+        self._done += 1
+        if loss is not None:
+            smooth = 0.9 if math.isfinite(self._loss) else 0.0
+            self._loss = smooth * (self._loss if smooth else 0.0) + (1 - smooth) * loss
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, said=self._state())
+        elif self._done % self._batches and self._is_time():
+            say(self._state())
+
+    def line(self, epoch: int, values: dict[str, float], *, best: bool) -> str:
+        """Return what is to be said at the end of an epoch, counted from 1.
+
+        Args:
+            epoch: the one that ended.
+            values: what was measured.
+            best: whether it is the best so far.
+        """
+        shown = [f"{_SHOWN[n]} {values[n]:.3f}" for n in _SHOWN if math.isfinite(_of(values, n))]
+        left = "" if epoch == self._epochs else f", about {duration(self._left())} left"
+        mark = " (best)" if best else ""
+        return f"epoch {epoch}/{self._epochs}: {', '.join(shown)}{mark}{left}"
+
+    def _state(self) -> str:
+        epoch, batch = divmod(max(self._done - 1, 0), self._batches)
+        return (
+            f"epoch {epoch + 1}/{self._epochs}, batch {batch + 1}/{self._batches}, "
+            f"loss {self._loss:.3f}, about {duration(self._left())} left"
+        )
+
+    def _left(self) -> float:
+        done = max(self._done - self._first, 1)
+        whole = self._epochs * self._batches
+        return (time.monotonic() - self._started) / done * (whole - self._done)
+
+
+def _of(values: dict[str, float], name: str) -> float:
+    return values.get(name, math.nan)
+
+
+def _bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    return Progress(
+        BarColumn(),
+        TextColumn("{task.fields[said]}", markup=False),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,
+    )

@@ -1,0 +1,111 @@
+"""From the sizes of images to a plan."""
+
+import math
+
+import pytest
+
+from tnet.datasets.checking import ImageFacts
+from tnet.errors import DataError, UsageError
+from tnet.plan import Plan, Step
+from tnet.scripts.config import Config
+from tnet.scripts.planning import Sizes, looks, plan_for, shown_plan, sizes_of
+
+SLIDE = Sizes(side=100_000, pixels=1e10, mpp=0.25, largest=30_000)
+PHOTO = Sizes(side=230, pixels=230**2, unscaled=("a.png",))
+
+
+def plan(sizes: Sizes, base: Plan | None = None, **values: object) -> Plan:
+    return plan_for(Config().changed(values), sizes, base or Plan())
+
+
+def finest(of: Plan, side: float) -> float:
+    """Image pixels per pixel of the last view."""
+    return side * math.prod(step.patch for step in of.steps) / of.view[0]
+
+
+def test_large_images_take_as_few_steps_as_the_zoom_allows() -> None:
+    found = plan(SLIDE)
+    assert len(found.steps) == 3  # 446 times, at most 8 times a step
+    assert all(1 / step.patch <= 8 for step in found.steps)
+    assert finest(found, SLIDE.side) == pytest.approx(1, rel=1e-4)
+    assert [step.glimpses for step in found.steps] == [8, 2, 1]
+    assert len(plan(SLIDE, zoom=30).steps) == 2
+
+
+def test_candidates_cover_the_view_and_overlap() -> None:
+    for step in plan(SLIDE, overlap=0.5).steps:
+        spacing = (1 - step.patch) / (step.rows - 1)
+        assert spacing <= 0.5 * step.patch + 1e-6
+        assert step.rows == step.columns
+
+
+def test_numbers_of_glimpses_set_the_depth() -> None:
+    found = plan(SLIDE, glimpses="8,2")
+    assert [step.glimpses for step in found.steps] == [8, 2]
+    assert finest(found, SLIDE.side) == pytest.approx(1, rel=1e-4)
+
+
+def test_an_image_no_larger_than_a_view_is_looked_at_once() -> None:
+    assert plan(PHOTO).steps == ()
+    assert len(plan(PHOTO, glimpses="4").steps) == 1
+
+
+def test_a_coarser_end_and_a_larger_first_look_need_fewer_steps() -> None:
+    assert len(plan(SLIDE, finest=8).steps) == 2
+    found = plan(SLIDE, first_view=896)
+    assert found.first_view == (896, 896)
+    assert finest(found, SLIDE.side) == pytest.approx(1, rel=1e-4)
+    # What a first look of four times the pixels resolves need not be zoomed into.
+    assert found.steps[0].patch < plan(SLIDE).steps[0].patch
+
+
+def test_a_scale_ends_the_walk_of_the_largest_image() -> None:
+    found = plan(SLIDE, finest_mpp=0.5)
+    assert found.until == 0.5
+    side = SLIDE.largest * math.prod(step.patch for step in found.steps)
+    assert side / found.view[0] <= 0.5 * (1 + 1e-6)
+
+
+def test_a_scale_needs_images_that_know_theirs() -> None:
+    with pytest.raises(DataError, match=r"finest_mpp is in µm, and 1 images .* a\.png; add"):
+        plan(PHOTO, finest_mpp=0.5)
+    with pytest.raises(DataError, match="tiles is in µm"):
+        plan(PHOTO, model="tiles", tiles=0.5)
+
+
+def test_the_kinds_to_compare_with() -> None:
+    assert plan(SLIDE, model="thumbnail", view=448) == Plan(view=(448, 448))
+    assert plan(SLIDE, model="random").policy == "uniform"
+    assert plan(SLIDE, model="random").steps == plan(SLIDE).steps
+    tiles = plan(SLIDE, model="tiles")
+    assert (tiles.tiles, tiles.steps) == ("native", ())
+    assert looks(tiles, SLIDE) == math.ceil(1e10 / 224**2)
+    assert plan(SLIDE, model="tiles", tiles=0.5).tiles == 0.5
+    with pytest.raises(UsageError, match="tiles must be native or a number"):
+        plan(SLIDE, model="tiles", tiles="coarse")
+
+
+def test_an_official_plan_keeps_its_grids() -> None:
+    base = Plan(view=(77, 77), rule="official", steps=(Step(5, 5, 0.34375, 3),))
+    assert plan(SLIDE, base).steps == base.steps
+    deeper = plan(SLIDE, base, glimpses="2,1")
+    assert [(s.rows, s.glimpses) for s in deeper.steps] == [(5, 2), (5, 1)]
+    assert deeper.view == (77, 77)
+
+
+def test_looks_are_counted_down_the_tree() -> None:
+    found = plan(SLIDE, glimpses="8,2,1")
+    assert looks(found, SLIDE) == 1 + 8 + 16 + 16
+    assert any("41 looks" in line for line in shown_plan(found, SLIDE))
+
+
+def facts(width: int, height: int, mpp: float | None) -> ImageFacts:
+    return ImageFacts(width, height, 3, "uint8", mpp, "PNG")
+
+
+def test_sizes_are_medians() -> None:
+    found = sizes_of([facts(100, 400, 0.5), facts(300, 300, 0.25)], ["a", "b"], None)
+    assert found.pixels == 65_000
+    assert (found.mpp, found.largest) == (0.375, 200)
+    assert sizes_of([facts(9, 9, None)], ["a"], None).unscaled == ("a",)
+    assert sizes_of([facts(9, 9, None)], ["a"], 2.0).largest == 18
