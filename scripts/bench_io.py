@@ -59,10 +59,11 @@ def _conversions_page(values: dict[str, Any]) -> list[str]:
         )
     if values["times_faster"] is not None:
         lines.append(f"  lossless: {values['times_faster']:.1f} times the better of the others")
-    lines.append(
-        f"  source: {values['times_copy']:.2f} times the CPU time of cp, "
-        f"{values['larger_times_copy']:.2f} times for the image 4 times as large"
-    )
+    for copy, times in values["times_copy"].items():
+        lines.append(
+            f"  source: {times:.2f} times the CPU time of {copy}, "
+            f"{values['larger_times_copy'][copy]:.2f} times for the image 4 times as large"
+        )
     growth = (f"{kind} {ratio - 1:+.1%}" for kind, ratio in values["memory_growth"].items())
     return [*lines, f"  peak memory of 4 times the pixels: {', '.join(growth)}", *_missing(values)]
 
