@@ -75,6 +75,7 @@ def read_manifest(
     entries = Reading(table, separator, group, split).entries()
     _check_same_image(path, entries)
     _check_splits(path, entries)
+    _check_weights(path, entries)
     if images:
         _check_files(path, entries)
     multilabel = separator is not None
@@ -114,6 +115,16 @@ def _check_splits(path: Path, entries: Sequence[Entry]) -> None:
                 f"{path}: the group {group!r} is {told}; a group must be in one split, so move "
                 "its rows, or let tnet split make the splits"
             )
+
+
+def _check_weights(path: Path, entries: Sequence[Entry]) -> None:
+    """Make sure that there is something to learn from."""
+    learned = [entry for entry in entries if entry.split in (None, "train")]
+    if learned and not any(entry.weight for entry in learned):
+        raise TableError(
+            f"{path}: every row to train on has the weight 0, so that nothing would be learned; "
+            "give those that count a weight above 0"
+        )
 
 
 def _check_files(path: Path, entries: Sequence[Entry]) -> None:

@@ -95,11 +95,12 @@ def listed(numbers: Sequence[int]) -> str:
 
 def _csv(path: Path) -> Table:
     text, marked = _text(path)
-    first, _, rest = text.partition("\n")
+    told = re.match(r"sep=(.)(?:\r\n|\r|\n)", text, re.IGNORECASE)  # as spreadsheets write it
     skipped = 0
-    told = re.fullmatch(r"sep=(.)\r?", first, re.IGNORECASE)  # as spreadsheets write it
     if told:
-        text, first, skipped = rest, rest.partition("\n")[0], 1
+        text, skipped = text[told.end() :], 1
+    # Lines may end in any system's way; an old one's is a carriage return alone.
+    first = next(io.StringIO(text, newline=""), "").rstrip("\r\n")
     delimiter = told[1] if told else max(_DELIMITERS, key=lambda d: len(_cells(first, d)))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     columns: tuple[str, ...] = ()

@@ -103,6 +103,8 @@ def evaluate(  # noqa: PLR0913 - Typer makes a flag of every argument
         "notes": [*remarks, *figures["notes"]],
         "made": _made_by(job, plan, started),
     }
+    for note in figures["notes"]:
+        say(f"note: {note}")
     if folder is not None:
         _write(folder, job, plan, seen, report)
     _finish(report, as_json=as_json)

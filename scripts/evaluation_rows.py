@@ -17,9 +17,14 @@ ALL = "all"
 
 
 def trained_on(named: str) -> dict[Path, str]:
-    """Return which images a training used and for what; nothing where nobody wrote it down."""
+    """Return which images a training used and for what; nothing where nobody wrote it down.
+
+    Args:
+        named: a run's folder, or a model file in one.
+    """
+    place = Path(named)
     try:
-        rows = read_rows(Run(Path(named)).splits)
+        rows = read_rows(Run(place.parent if place.is_file() else place).splits)
     except DataError:
         return {}
     pairs = [(row.get("image"), row.get("split")) for row in rows]

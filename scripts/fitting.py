@@ -202,7 +202,8 @@ def fit(
 
     Raises:
         Stopped: if the user stopped it; a checkpoint is kept.
-        DataError: if too many images can no longer be read, or the weights are no numbers.
+        DataError: if too many images can no longer be read, the weights are no numbers, or the
+            checkpoint is damaged.
         OutputError: if the run cannot be written.
     """
     config = task.config
@@ -215,12 +216,13 @@ def fit(
     )
     with quiet(), keeping.stop.listening(), keeping.epochs:
         trainer = _trainer(config, run, device, [averaging, keeping])
+        checkpoint = run.sound_checkpoint()
         try:
             trainer.fit(
                 learner,
                 batches,
                 loader(val, config.batch, shuffle=False, seed=config.seed),
-                ckpt_path=run.checkpoint if run.checkpoint.exists() else None,
+                ckpt_path=checkpoint,
                 weights_only=True,
             )
         except (KeyboardInterrupt, SystemExit) as error:  # Lightning's answer to a second Ctrl-C

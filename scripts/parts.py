@@ -103,8 +103,13 @@ def parted(manifest: "Manifest", config: Config, told: Told | None = None) -> Pa
     )
 
 
-def write_parts(run: Run, parts: Parts) -> None:
+def write_parts(run: Run, parts: Parts, separator: str | None) -> None:
     """Write which image is for what, and those that are left out.
+
+    Args:
+        run: where to.
+        parts: the images.
+        separator: between several labels of an image, as in the table.
 
     Raises:
         OutputError: if it cannot be written.
@@ -118,7 +123,7 @@ def write_parts(run: Run, parts: Parts) -> None:
                 "row": entry.row,
                 # Absolute: the run is read from other folders, to tell what a model has seen.
                 "image": entry.image.absolute(),
-                "label": " ".join(entry.labels),
+                "label": (separator or " ").join(entry.labels),
                 "group": entry.group or "",
                 "split": use.get(entry.row, entry.split or ""),
             }

@@ -47,6 +47,25 @@ class Run:
             return "finished"
         return "begun" if self.checkpoint.exists() else "new"
 
+    def sound_checkpoint(self) -> Path | None:
+        """Return the checkpoint to go on from; None if there is none.
+
+        Raises:
+            DataError: if it cannot be read.
+        """
+        import torch
+
+        if not self.checkpoint.exists():
+            return None
+        try:
+            torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch's reader fails in many ways
+            raise DataError(
+                f"{self.checkpoint}: is damaged, so the training cannot go on; delete it to begin "
+                "again, or name another folder with --out"
+            ) from error
+        return self.checkpoint
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Make the folder and keep other trainings out of it.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tnet.datasets.table import Table
 
 _NAMES = ("train", "val", "test")
+_OTHER_FORMATS = (".xlsx", ".xls", ".ods", ".parquet", ".pq")
 _TEST = 0.2
 
 
@@ -106,13 +107,13 @@ def _place(data: Path, out: Path | None) -> Path:
     """Return where the table goes.
 
     Raises:
-        UsageError: if it is the table that is read.
+        UsageError: if it is named as what it would not be.
     """
     from tnet.errors import UsageError
 
     place = out or data.with_name(f"{data.stem}-split.csv")
-    if place.resolve() == data.resolve():
-        raise UsageError(f"{data} would be replaced by its own splits; name another file with -o")
+    if place.suffix.lower() in _OTHER_FORMATS:
+        raise UsageError(f"splits are written as CSV, and {place} is named otherwise; say .csv")
     return place
 
 
@@ -154,7 +155,12 @@ def _splits(
 def _written(
     table: "Table", splits: Sequence[tuple[str, ...]], place: Path, folds: int | None
 ) -> dict[Path, tuple[str, ...]]:
-    """Write the tables; return their files and the splits in them."""
+    """Write the tables, all or none; return their files and the splits in them.
+
+    Raises:
+        UsageError: if something else would be replaced.
+        OutputError: if they cannot be written.
+    """
     from tnet.scripts.files import write_file, writing
 
     paths = [place]
@@ -165,9 +171,29 @@ def _written(
         ]
     with writing(place):
         place.parent.mkdir(parents=True, exist_ok=True)
-    for path, own in zip(paths, splits, strict=True):
-        write_file(path, _text(table, own, path.parent))
+    texts = [_text(table, own, path.parent) for path, own in zip(paths, splits, strict=True)]
+    for path, text in zip(paths, texts, strict=True):
+        _check_free(path, table.path, text)
+    for path, text in zip(paths, texts, strict=True):
+        write_file(path, text)
     return dict(zip(paths, splits, strict=True))
+
+
+def _check_free(path: Path, data: Path, text: str) -> None:
+    """Make sure that nothing is lost: the same splits may be written again, over themselves.
+
+    Raises:
+        UsageError: if something else stands there.
+    """
+    from tnet.errors import UsageError
+
+    if path.resolve() == data.resolve():
+        raise UsageError(f"{data} would be replaced by its own splits; name another file with -o")
+    if path.exists() and not (path.is_file() and path.read_bytes() == text.encode()):
+        raise UsageError(
+            f"{path} exists already and holds something else; name another file with -o, or "
+            "delete it"
+        )
 
 
 def _text(table: "Table", splits: tuple[str, ...], folder: Path) -> str:

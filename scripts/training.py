@@ -167,7 +167,7 @@ def begin(run: Run, data: Path, ready: Ready) -> None:
     with saving(run.folder):
         save(task.model, run.initial, training={"freeze": task.freeze})
     run.write_config(task.config, about)
-    write_parts(run, task.parts)
+    write_parts(run, task.parts, task.config.separator)
 
 
 def record(task: Task, data: Path) -> dict[str, Any]:

@@ -294,6 +294,10 @@ def test_a_run_knows_what_it_learned_from(
     done = tnet("evaluate", run, table, "--json", "--no-curve", "--split", "all")
     assert document(done)["n"] == 4
     assert "trained on 3 of these 4 images" in done.err
+    file = run / "model.safetensors"
+    done = tnet("evaluate", file, table, "--no-curve", "--split", "all")
+    assert "trained on 3 of these 4 images" in done.err
+    assert "note: no image has the label" in done.err
 
 
 def test_a_run_knows_what_it_kept_back(

@@ -172,3 +172,28 @@ def test_missing_images_are_told(tnet: CommandLine, data: Path) -> None:
     assert done.code == 2
     assert "row 6 names" in done.err
     assert tnet("split", data, "--skip-images").code == 0
+
+
+def test_nothing_else_is_replaced(
+    tnet: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data.parent)
+    fold = data.rename("cv-fold1.csv")
+    before = fold.read_bytes()
+    done = tnet("split", fold, "--folds", 3, "-o", "cv.csv")
+    assert (done.code, fold.read_bytes()) == (2, before)
+    assert "would be replaced by its own splits" in done.err
+    assert not Path("cv-fold2.csv").exists()
+    other = Path("other.csv")
+    other.write_text("made by hand")
+    done = tnet("split", fold, "-o", other)
+    assert (done.code, other.read_text()) == (2, "made by hand")
+    assert "exists already" in done.err
+    done = tnet("split", fold, "-o", "other.xlsx")
+    assert done.code == 2
+    assert "written as CSV" in done.err
+
+
+def test_the_same_splits_may_be_written_again(tnet: CommandLine, data: Path) -> None:
+    assert [tnet("split", data).code for _ in range(2)] == [0, 0]
+    assert tnet("split", data, "--seed", 5).code == 2

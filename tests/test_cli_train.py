@@ -235,9 +235,27 @@ def test_what_was_trained_on_is_known_from_other_folders(
     monkeypatch.chdir(data.parent)
     manifest = read_manifest(Path(data.name))
     parts = Parts(manifest, train=manifest.entries[:1], val=manifest.entries[1:])
-    write_parts(Run(tmp_path), parts)
+    write_parts(Run(tmp_path), parts, None)
     monkeypatch.chdir(tmp_path)
     assert trained_on(str(tmp_path))[(data.parent / "0.png").resolve()] == "train"
+
+
+@pytest.mark.parametrize("left", [0, 3000])
+def test_a_damaged_checkpoint_is_named(
+    tnet: CommandLine, data: Path, tmp_path: Path, left: int
+) -> None:
+    run, given = tmp_path / "run", options(augment="none")
+    with pytest.MonkeyPatch.context() as patch:
+        at_batch(2, lambda: os.kill(os.getpid(), signal.SIGINT), patch)
+        assert tnet("train", data, "--out", run, *given).code == 130
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:left])
+    done = tnet("train", data, "--out", run, *given)
+    assert done.code == 3
+    assert f"{checkpoint}: is damaged" in done.err
+    assert "Traceback" not in done.err
+    checkpoint.unlink()  # as the sentence says
+    assert tnet("train", data, "--out", run, *given).code == 0
 
 
 def test_several_labels_and_other_bands(tnet: CommandLine, tmp_path: Path) -> None:
@@ -262,6 +280,7 @@ def test_several_labels_and_other_bands(tnet: CommandLine, tmp_path: Path) -> No
     assert 900 < model.expects.mean[0] < 2000
     assert model.plan.until == 0.8
     assert json.loads(done.out)["images"]["val"] == {"a": 2, "b": 2}
+    assert {row["label"] for row in rows(run / "splits.csv")} == {"", "a", "b", "a|b"}
 
 
 def test_an_image_that_breaks_is_named_and_left_out(

@@ -42,7 +42,7 @@ def refused(folder: Path, text: str, **options: Any) -> str:
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_tables_of_all_programs_are_read(
     tmp_path: Path, delimiter: str, encoding: str, end: str
 ) -> None:
@@ -63,6 +63,19 @@ def test_a_spreadsheet_may_say_how_its_columns_are_apart(tmp_path: Path) -> None
     manifest = read(tmp_path, "sep=|\r\nimage|label\r\na.png|1,5\r\nb.png|2\r\n")
     assert [entry.row for entry in manifest.entries] == [3, 4]
     assert manifest.classes == ("1,5", "2")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_what_a_spreadsheet_says_may_end_as_any_line(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "data.csv"
+    path.write_bytes(end.join(["sep=;", "image;label", "a.png;x", "b.png;y"]).encode())
+    assert read_manifest(path, images=False).classes == ("x", "y")
+
+
+def test_something_to_learn_from_must_count(tmp_path: Path) -> None:
+    said = refused(tmp_path, "image,label,weight\na.png,cat,0\nb.png,dog,0\n")
+    assert "every row to train on has the weight 0" in said
+    read(tmp_path, "image,label,weight\na.png,cat,0\nb.png,dog,1\n")
 
 
 def test_every_column_is_understood(tmp_path: Path) -> None:
