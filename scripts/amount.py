@@ -1,9 +1,8 @@
 """How far a long job on one thing is, on stderr: share, speed and time left."""
 
 import time
-from typing import Any
 
-from tnet.scripts.progress import Live, duration
+from tnet.scripts.progress import Live, duration, told_bar
 from tnet.scripts.report import clean, say
 
 
@@ -17,7 +16,7 @@ class Amount(Live):
     """
 
     def __init__(self, what: str, total: float, unit: str) -> None:
-        super().__init__(_bar, total=total, said=clean(what))
+        super().__init__(told_bar, total=total, said=clean(what))
         self._what = what
         self._total = total
         self._unit = unit
@@ -36,16 +35,3 @@ class Amount(Live):
         left = duration((self._total - self._done) / max(speed, 1e-9))
         share = 100 * self._done / max(self._total, 1e-9)
         return f"{self._what}: {share:.0f} %, {speed:.3g} {self._unit}/s, about {left} left"
-
-
-def _bar() -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    return Progress(
-        BarColumn(),
-        TextColumn("{task.fields[said]}", markup=False),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-    )

@@ -6,13 +6,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tnet.errors import UsageError
-from tnet.scripts.options import AsJson, Images, MaxMemory, MaxPixels, Mpp, Remote, chosen_device
+from tnet.scripts.options import (
+    AsJson,
+    Batch,
+    Device,
+    Glimpses,
+    Images,
+    MaxMemory,
+    MaxPixels,
+    Mpp,
+    Remote,
+    chosen_device,
+    images_at_once,
+)
 
 if TYPE_CHECKING:
     from tnet.model import TNet
     from tnet.scripts.report import Result
-
-_GPU_BATCH = 4
 
 
 def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
@@ -21,13 +31,7 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
     model: Annotated[
         str | None, typer.Option(help="Name of a shipped model (see `tnet models`), or a file.")
     ] = None,
-    glimpses: Annotated[
-        str | None,
-        typer.Option(
-            metavar="8,2,1",
-            help="Glimpses of each view, level by level, instead of the model's own.",
-        ),
-    ] = None,
+    glimpses: Glimpses = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write predictions.csv, walks/ and overlays/ there."),
@@ -72,13 +76,8 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
     seed: Annotated[
         int, typer.Option(min=0, max=2**63 - 1, help="Each image's draws start from it.")
     ] = 0,
-    batch: Annotated[
-        int | None,
-        typer.Option(min=1, help=f"Images at a time; {_GPU_BATCH} on a GPU, else 1."),
-    ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the model runs.")
-    ] = "auto",
+    batch: Batch = None,
+    device: Device = "auto",
     overlay: Annotated[
         bool, typer.Option("--overlay/--no-overlay", help="Draw the walks (with --out).")
     ] = True,
@@ -114,7 +113,7 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
         policy=policy,
         seed=seed,
         debug=bool((context.obj or {}).get("debug")),
-        batch=batch or (_GPU_BATCH if loaded.device.type == "cuda" else 1),
+        batch=images_at_once(batch, loaded.device.type),
     )
     pictures = overlay_size if overlay else None
     files = None if out is None else Files(out, paths, loaded.classes, pictures)

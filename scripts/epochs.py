@@ -2,9 +2,8 @@
 
 import math
 import time
-from typing import Any
 
-from tnet.scripts.progress import Live, duration
+from tnet.scripts.progress import Live, duration, told_bar
 from tnet.scripts.report import say
 
 _SHOWN = {
@@ -27,7 +26,7 @@ class Epochs(Live):
     """
 
     def __init__(self, epochs: int, batches: int) -> None:
-        super().__init__(_bar, total=epochs * batches, said="")
+        super().__init__(told_bar, total=epochs * batches, said="")
         self._epochs, self._batches = epochs, batches
         self._done = self._first = 0
         self._loss = math.nan
@@ -76,16 +75,3 @@ class Epochs(Live):
 
 def _of(values: dict[str, float], name: str) -> float:
     return values.get(name, math.nan)
-
-
-def _bar() -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    return Progress(
-        BarColumn(),
-        TextColumn("{task.fields[said]}", markup=False),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=False,
-    )

@@ -9,7 +9,7 @@ import typer
 
 from tnet import __version__
 from tnet.errors import UsageError
-from tnet.scripts.options import AsJson
+from tnet.scripts.options import AsJson, Batch, Device, Glimpses, images_at_once
 from tnet.scripts.report import Result, say
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from tnet.datasets.manifest import Entry
     from tnet.plan import Plan
     from tnet.scripts.evaluation import Job, Seen
-
-_GPU_BATCH = 4
 
 
 def evaluate(  # noqa: PLR0913 - Typer makes a flag of every argument
@@ -37,13 +35,7 @@ def evaluate(  # noqa: PLR0913 - Typer makes a flag of every argument
         Path | None,
         typer.Option(metavar="DIR", help="Write report.html, report.json, predictions.csv there."),
     ] = None,
-    glimpses: Annotated[
-        str | None,
-        typer.Option(
-            metavar="8,2,1",
-            help="Glimpses of each view, level by level, instead of the model's own.",
-        ),
-    ] = None,
+    glimpses: Glimpses = None,
     curve: Annotated[
         bool,
         typer.Option("--curve/--no-curve", help="Walk again with fewer and more glimpses."),
@@ -55,13 +47,8 @@ def evaluate(  # noqa: PLR0913 - Typer makes a flag of every argument
     seed: Annotated[
         int, typer.Option(min=0, max=2**31 - 1, help="Of the intervals, and of walks that draw.")
     ] = 0,
-    batch: Annotated[
-        int | None,
-        typer.Option(min=1, help=f"Images at a time; {_GPU_BATCH} on a GPU, else 1."),
-    ] = None,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the model runs.")
-    ] = "auto",
+    batch: Batch = None,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Say how good a model is on labelled images, how sure that is, and what it costs.
@@ -88,7 +75,7 @@ def evaluate(  # noqa: PLR0913 - Typer makes a flag of every argument
         model=loaded,
         wished=Wishes(mpp=None, bands=None, value_range=None),
         seed=seed,
-        batch=batch or (_GPU_BATCH if loaded.device.type == "cuda" else 1),
+        batch=images_at_once(batch, loaded.device.type),
         debug=bool((context.obj or {}).get("debug")),
     )
     seen = _walked(job, plan, rows)

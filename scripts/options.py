@@ -1,12 +1,13 @@
 """What several commands take, said once: their arguments, flags and exit codes."""
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
 from tnet.errors import UsageError
 
+GPU_BATCH = 4  # images at a time, where nothing else is said
 NO_ROOM = 6  # of the exit codes: the disk is full, or writing is forbidden
 
 Images: TypeAlias = Annotated[
@@ -18,6 +19,20 @@ Destination: TypeAlias = Annotated[
     typer.Argument(metavar="DST", help="NAME.zarr for one image, otherwise a folder of them."),
 ]
 AsJson: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Glimpses: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="8,2,1",
+        help="Glimpses of each view, level by level, instead of the model's own.",
+    ),
+]
+Batch: TypeAlias = Annotated[
+    int | None,
+    typer.Option(min=1, help=f"Images at a time; {GPU_BATCH} on a GPU, else 1."),
+]
+Device: TypeAlias = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Where the model runs.")
+]
 MaxPixels: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="N", help="Most pixels that an image may claim to have; 1e12."),
@@ -57,3 +72,13 @@ def chosen_device(device: str) -> str:
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return device
+
+
+def images_at_once(batch: int | None, device: str) -> int:
+    """Return how many images are walked over together.
+
+    Args:
+        batch: what --batch says.
+        device: where the model is, "cpu" or "cuda".
+    """
+    return batch or (GPU_BATCH if device == "cuda" else 1)
