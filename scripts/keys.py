@@ -142,6 +142,11 @@ class Keys:
         "strong",
     )
     balanced: bool = _key(False, "truth", "draw images of rare classes as often as others")
+    looks: str | None = _text(
+        None,
+        "file of what a frozen backbone saw, for several runs; the run's own `features`",
+        free=True,
+    )
     keep_open: int = _count(64, "images open at once", free=True)
 
     epochs: int = _count(30, "passes over the training images")

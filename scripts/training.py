@@ -190,13 +190,14 @@ def versions() -> dict[str, str]:
 
 
 def _memory(task: Task, run: Run, stack: ExitStack) -> "Memory | None":
-    """Return the run's remembered looks, where there can be any; closed with the stack."""
+    """Return the remembered looks, where there can be any; closed with the stack."""
     from tnet.memory import Memory
 
     if not task.remembers:
         return None
-    with saving(run.features):
-        memory = Memory(run.features, int(task.model.backbone.features))  # type: ignore[arg-type]
+    file = Path(task.config.looks) if task.config.looks else run.features
+    with saving(file):
+        memory = Memory(file, int(task.model.backbone.features))  # type: ignore[arg-type]
     stack.callback(memory.close)
     return memory
 

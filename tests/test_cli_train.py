@@ -219,6 +219,22 @@ def test_what_it_is_compared_with_trains_in_the_same_way(
     assert frozen == (kind == "tiles")
 
 
+def test_runs_share_what_a_frozen_backbone_saw(
+    tnet: CommandLine, data: Path, tmp_path: Path
+) -> None:
+    shared, sizes = tmp_path / "shared" / "looks", []
+    weights = tmp_path / "0" / "model.safetensors"
+    for number, more in enumerate(((), ("--pretrained", weights), ("--pretrained", weights))):
+        run = tmp_path / str(number)
+        told = options(epochs=1, looks=shared, augment="none", seed=number)
+        done = tnet("train", data, "--out", run, "--model", "tiles", *told, *more)
+        assert done.code == 0, done.err
+        assert not (run / "features").exists()
+        sizes.append(shared.stat().st_size)
+    # All have the first one's frozen backbone, and all look at every tile of every image.
+    assert sizes[0] == sizes[1] == sizes[2]
+
+
 def test_a_run_is_started_from_another_one(tnet: CommandLine, data: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     assert tnet("train", data, "--out", first, *options(epochs=1)).code == 0

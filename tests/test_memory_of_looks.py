@@ -170,15 +170,30 @@ def test_no_more_is_remembered_than_there_is_room_for(tmp_path: Path) -> None:
 def test_a_file_is_read_again(tmp_path: Path) -> None:
     model, image = fake_model(TILES), open_array(noise(64, 64), name="a")
     path = tmp_path / "run" / "looks"
-    # The first is not closed before the second reads, as after a kill.
     with Memory(path, FEATURES) as memory:
         first = traverse(model, [image], TILES, memory=memory)
-        with Memory(path, FEATURES) as again:
-            assert looks(model, again, image) == 0
-            recalled = traverse(model, [image], TILES, memory=again)
-            assert torch.equal(recalled.look_GD, first.look_GD)
-            assert looks(model, again, open_array(noise(64, 64, seed=5), name="b")) == 16
+    with Memory(path, FEATURES) as again:
+        assert looks(model, again, image) == 0
+        recalled = traverse(model, [image], TILES, memory=again)
+        assert torch.equal(recalled.look_GD, first.look_GD)
+        assert looks(model, again, open_array(noise(64, 64, seed=5), name="b")) == 16
     assert count_in(path) == 32
+
+
+def test_a_file_has_one_writer_and_any_number_of_readers(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="no locks of files on this system")
+    model, image = fake_model(TILES), open_array(noise(64, 64), name="a")
+    path = tmp_path / "looks"
+    with Memory(path, FEATURES) as writer:
+        traverse(model, [image], TILES, memory=writer)
+        with Memory(path, FEATURES) as reader:
+            assert "being written by another process" in (reader.problem or "")
+            assert looks(model, reader, image) == 0
+            other = open_array(noise(64, 64, seed=5), name="b")
+            assert looks(model, reader, other) == 16
+            assert looks(model, reader, other) == 0
+        assert writer.problem is None
+    assert count_in(path) == 16
 
 
 def kept(path: Path) -> bytes:

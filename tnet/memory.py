@@ -28,6 +28,11 @@ from tnet.model import TNet
 from tnet.plan import Plan
 from tnet.pyramid import Pyramid
 
+try:
+    import fcntl
+except ImportError:  # not on Windows, where two writers of one file are not told apart
+    fcntl = None  # type: ignore[assignment]
+
 _KEY = 16  # bytes
 _MAGIC = b"tnet looks\0\1"
 _HEADER = struct.Struct(f"<{len(_MAGIC)}sI")
@@ -39,7 +44,8 @@ class Memory:
     """Pooled features by image and region, in memory and, if wished, in a file.
 
     The file is only ever appended to. A record that a kill cut short is taken away when the file
-    is opened again, one that was damaged otherwise is passed over. One process writes at a time.
+    is opened again, one that was damaged otherwise is passed over. One process writes at a time:
+    another one uses what the file held when it was opened, and keeps its own looks in memory.
 
     Args:
         path: of the file; it is made where there is none. None keeps looks in memory alone.
@@ -66,11 +72,18 @@ class Memory:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._file = path.open("a+b", buffering=0)
-                self._load()
+                alone = _alone(self._file)
+                self._load(alone)
             except OSError as error:
                 raise DataError(
                     f"{path}: remembered looks cannot be kept there ({error.strerror or error})"
                 ) from error
+            if not alone:
+                self.problem = (
+                    f"{path} is being written by another process; what it held is used, and new "
+                    "looks are kept in memory alone"
+                )
+                self.close()
 
     def __len__(self) -> int:
         """Return how many looks are remembered."""
@@ -185,15 +198,16 @@ class Memory:
             known = self._images[pyramid] = _seen_from_afar(pyramid)
         return known
 
-    def _load(self) -> None:
-        """Read what the file holds, and make it end with a whole record."""
+    def _load(self, alone: bool) -> None:
+        """Read what the file holds; if nobody else writes, make it end with a whole record."""
         header = _HEADER.pack(_MAGIC, self.features)
         size = self._file.seek(0, os.SEEK_END)
         self._file.seek(0)
         start = self._file.read(_HEADER.size)
         if size < _HEADER.size and header.startswith(start):
-            self._file.truncate(0)
-            self._file.write(header)
+            if alone:
+                self._file.truncate(0)
+                self._file.write(header)
             return
         if start != header:
             self.close()
@@ -203,7 +217,8 @@ class Memory:
             )
         layout = np.dtype([("key", f"V{_KEY}"), ("feature", "<f4", self.features), ("sum", "<u4")])
         whole = (size - _HEADER.size) // layout.itemsize
-        self._file.truncate(_HEADER.size + whole * layout.itemsize)
+        if alone:
+            self._file.truncate(_HEADER.size + whole * layout.itemsize)
         whole = min(whole, self._most)
         many = max(1, _BLOCK // layout.itemsize)
         for first in range(0, whole, many):
@@ -213,6 +228,17 @@ class Memory:
                 body = memoryview(block)[i * layout.itemsize : (i + 1) * layout.itemsize - 4]
                 if zlib.crc32(body) == checksum:
                     self._rows[bytes(body[:_KEY])] = records["feature"][i]
+
+
+def _alone(file: Any) -> bool:
+    """Hold a file for writing until it is closed, and return whether nobody else does."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _seen_from_afar(pyramid: Pyramid) -> bytes:
