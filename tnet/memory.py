@@ -232,10 +232,9 @@ class Memory:
 
 def _alone(file: Any) -> bool:
     """Hold a file for writing until it is closed, and return whether nobody else does."""
-    if fcntl is None:
-        return True
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
