@@ -17,7 +17,16 @@ from tnet.scripts.weights import Source, fill_backbone, fill_parts, read_source
 
 # Batch norms of fewer images know too little of all images.
 SMALL_BATCH = 8
-_OPTIONS = ("backbone", "stride", "aggregate", "location", "scout", "scout_stride", "dropout")
+_OPTIONS = (
+    "backbone",
+    "stride",
+    "aggregate",
+    "features",
+    "location",
+    "scout",
+    "scout_stride",
+    "dropout",
+)
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,13 @@ class Keys:
     start: str | None = _text(None, "run or model whose weights to start from (--from)")
     stride: int | None = _count(None, "pixels of a view per pixel of the location module's map")
     aggregate: str | None = _text(
-        None, "glimpses become one feature by: mean, weighting, attention, aff, iaff"
+        None, "glimpses become one feature by: mean, weighting, attention, maxout, aff, iaff"
     )
     location: str | None = _text(
         None, "does the location module teach the backbone: detached, joint"
+    )
+    features: str | None = _text(
+        None, "features before anything is made of them: raw, or of one scale: standard"
     )
     scout: str | None = _text(None, "timm architecture of its own for the first look")
     scout_stride: int | None = _count(None, "pixels of the first look per pixel of the scout's map")

@@ -14,12 +14,14 @@ from tnet.adapters.array import open_array
 from tnet.aggregate import (
     GatedAttention,
     LevelFusion,
+    Maxout,
     named_aggregate,
 )
 from tnet.errors import UsageError
 from tnet.model import Classifier, TNet
 from tnet.plan import Plan, Step
 from tnet.position import Position, sinusoidal_code
+from tnet.standard import Standard
 from tnet.traversal import walk
 
 
@@ -60,7 +62,7 @@ def test_a_feature_knows_its_place(form: str) -> None:
 
 @given(
     st.lists(st.integers(1, 5), min_size=1, max_size=4),
-    st.sampled_from(["mean", "weighting", "attention"]),
+    st.sampled_from(["mean", "weighting", "attention", "maxout"]),
     st.integers(0, 99),
 )
 def test_padding_changes_nothing(lengths: list[int], name: Any, seed: int) -> None:
@@ -100,6 +102,42 @@ def test_gated_attention_by_hand() -> None:
     torch.testing.assert_close(fused[0], (wanted[:, None] * features[0]).sum(0))
 
 
+def test_maxout_by_hand() -> None:
+    module = Maxout(2, kinds=3)
+    with torch.no_grad():
+        module.evidence.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]))
+        module.evidence.bias.zero_()
+    features = torch.tensor([[[0.0, 0.0], [3.0, 0.0], [-2.0, -2.0]]])
+    fused, weights = module(features, torch.ones(1, 3, dtype=torch.bool))
+    # Evidence (0, 0, 0), (3, 0, -3) and (-2, -2, 4): each has a mean of 0.
+    wanted = torch.tensor([0.0, 3.0, 4.0]).softmax(0)
+    torch.testing.assert_close(weights[0], wanted)
+    torch.testing.assert_close(fused[0], wanted @ features[0])
+
+
+def test_standard_features_are_of_one_scale() -> None:
+    torch.manual_seed(0)
+    features = 3 + torch.tensor([1.0, 100.0]) * torch.randn(500, 2)
+    module = Standard(2)
+    for _ in range(100):
+        seen = module(features)
+    torch.testing.assert_close(seen.mean(0), torch.zeros(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(seen.std(0), torch.ones(2), atol=1e-2, rtol=0)
+    torch.testing.assert_close(module.eval()(features), seen, atol=1e-2, rtol=1e-2)
+    assert not list(module.parameters())
+
+
+def test_a_single_glimpse_is_brought_to_the_running_scale() -> None:
+    module = Standard(3)
+    module(torch.randn(50, 3) * 5 + 2)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    one = torch.randn(1, 3)
+    seen = module(one)
+    torch.testing.assert_close(seen, module.eval()(one))
+    for name, value in module.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
 @pytest.mark.parametrize("scale", [1e-2, 1e3])
 def test_attention_does_not_mind_the_backbone_s_scale(scale: float) -> None:
     module = GatedAttention(16)
@@ -119,7 +157,7 @@ def test_attention_is_the_same_in_any_order() -> None:
     torch.testing.assert_close(mixed, weights[:, order])
 
 
-@pytest.mark.parametrize("name", ["mean", "weighting", "attention", "aff", "iaff"])
+@pytest.mark.parametrize("name", ["mean", "weighting", "attention", "maxout", "aff", "iaff"])
 def test_an_empty_bag_is_zero_and_its_gradient_finite(name: str) -> None:
     module = named_aggregate(name, 4)  # type: ignore[arg-type]
     features = torch.randn(2, 3, 4, requires_grad=True)
@@ -185,7 +223,7 @@ def test_a_new_fusion_gives_each_level_half_of_what_came_before(kind: str) -> No
     assert (weights[2, 0] == 1).all()
 
 
-@pytest.mark.parametrize("name", ["mean", "weighting", "attention", *KINDS])
+@pytest.mark.parametrize("name", ["mean", "weighting", "attention", "maxout", *KINDS])
 def test_logits_are_exact_sums_over_the_glimpses(name: str) -> None:
     module = trained(name) if name in KINDS else named_aggregate(name, 8).double()  # type: ignore[arg-type]
     empty = nn.Identity()
@@ -232,9 +270,7 @@ def test_a_walk_says_what_each_look_added(kind: str) -> None:
 
 
 def test_an_unknown_aggregate_is_refused() -> None:
-    with pytest.raises(
-        UsageError, match="'mean', 'weighting', 'attention', 'aff' or 'iaff', got 'max'"
-    ):
+    with pytest.raises(UsageError, match="'attention', 'maxout', 'aff' or 'iaff', got 'max'"):
         named_aggregate("max", 4)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="'aff' or 'iaff', got 'add'"):
         LevelFusion(4, "add")  # type: ignore[arg-type]

@@ -82,6 +82,17 @@ def test_what_a_model_was_built_from_is_kept(recipe: str) -> None:
     )
 
 
+def test_standard_features_are_those_of_all_that_is_aggregated() -> None:
+    torch.manual_seed(0)
+    model = build("default", classes=["a", "b"], backbone="test_resnet", features="standard")
+    raw = 4 + 3 * torch.randn(40, model.classifier.linear.in_features)
+    nowhere = torch.zeros(40, 3)
+    model.position = None
+    placed = model.place(raw, nowhere)
+    torch.testing.assert_close(placed.mean(0), torch.zeros(len(raw[0])), atol=1e-4, rtol=0)
+    assert len(model.state_dict().keys() & {"standard.running_mean", "standard.running_var"}) == 2
+
+
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("magic", {}),
     ("default", {"colour": "red"}),
@@ -92,6 +103,7 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("default", {"stride": 1}),
     ("default", {"bands": 0}),
     ("default", {"dropout": 1.5}),
+    ("default", {"features": "normal"}),
     ("default", {"classes": []}),
     ("default", {"classes": "abc"}),
     ("default", {"classes": ["a", "a"]}),

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tnet.backbones.fusion import AFF, IAFF
 from tnet.errors import UsageError
 
-AggregateName = Literal["mean", "weighting", "attention", "aff", "iaff"]
+AggregateName = Literal["mean", "weighting", "attention", "maxout", "aff", "iaff"]
 
 
 class Mean(nn.Module):
@@ -94,6 +94,36 @@ class GatedAttention(nn.Module):
         known_BTD = self.norm(feature_BTD)
         hidden_BTL = self.value(known_BTD).tanh() * self.gate(known_BTD).sigmoid()
         weight_BT = _softmax(self.score(hidden_BTL).squeeze(2), there_BT)
+        return torch.einsum("bt,btd->bd", weight_BT, feature_BTD), weight_BT
+
+
+class Maxout(nn.Module):
+    """Learned weights: the softmax over the glimpses of max_m(e_m . h) - mean_m(e_m . h).
+
+    A glimpse weighs much if it is strong evidence of one kind, whichever kind that is. With few
+    parameters and no saturation it learns from a handful of glimpses among thousands, where
+    :class:`GatedAttention` stayed at chance (docs/experiments.md); features should be of one
+    scale, see :mod:`tnet.standard`.
+
+    Source: the unit is that of Goodfellow et al., "Maxout Networks", ICML 2013; that it should
+    weigh glimpses, less its mean, is TNet's own.
+
+    Args:
+        features: length D of a feature.
+        kinds: M, of evidence.
+    """
+
+    def __init__(self, features: int, kinds: int = 8) -> None:
+        super().__init__()
+        self.evidence = nn.Linear(features, kinds)
+
+    def forward(
+        self, feature_BTD: Tensor, there_BT: Tensor, level_BT: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return as :meth:`Mean.forward` does."""
+        evidence_BTM = self.evidence(feature_BTD)
+        score_BT = evidence_BTM.amax(dim=2) - evidence_BTM.mean(dim=2)
+        weight_BT = _softmax(score_BT, there_BT)
         return torch.einsum("bt,btd->bd", weight_BT, feature_BTD), weight_BT
 
 
@@ -194,8 +224,11 @@ def named_aggregate(name: AggregateName, features: int) -> nn.Module:
         return FeatureWeighting(features)
     if name == "attention":
         return GatedAttention(features)
+    if name == "maxout":
+        return Maxout(features)
     if name not in ("aff", "iaff"):
         raise UsageError(
-            f"aggregate must be 'mean', 'weighting', 'attention', 'aff' or 'iaff', got {name!r}"
+            "aggregate must be 'mean', 'weighting', 'attention', 'maxout', 'aff' or 'iaff', got "
+            f"{name!r}"
         )
     return LevelFusion(features, name)

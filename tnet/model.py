@@ -120,11 +120,13 @@ class TNet(nn.Module):
         plan: the walk that this model is made for; another may be given at inference.
         classes: names, in the order of the logits.
 
-    It expects 8-bit RGB until :meth:`expect` says otherwise. Three attributes may be set on a
+    It expects 8-bit RGB until :meth:`expect` says otherwise. Four attributes may be set on a
     finished model:
 
     Attributes:
         scout: takes the first look in the backbone's place, see :class:`Scout`; None for none.
+        standard: brings features to one scale before they are placed, see
+            :mod:`tnet.standard`; None leaves them as they are.
         temperature: what the location module's logits are divided by while training; above 1
             the draws explore more. It is not kept in the model's file.
         multilabel: classes do not exclude one another: each has a probability of its own.
@@ -155,6 +157,7 @@ class TNet(nn.Module):
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 1:
             raise UsageError(f"class names must be given and differ, got {self.classes}")
         self.scout: Scout | None = None
+        self.standard: nn.Module | None = None
         self.temperature = 1.0
         self.multilabel = False
         self.name = ""
@@ -208,6 +211,8 @@ class TNet(nn.Module):
 
     def place(self, feature_MD: Tensor, position_M3: Tensor) -> Tensor:
         """Return the features that know their place, float (M, D)."""
+        if self.standard is not None:
+            feature_MD = self.standard(feature_MD)
         return feature_MD if self.position is None else self.position(feature_MD, position_M3)
 
     def classify(

@@ -19,6 +19,7 @@ from tnet.location import ContextLocation, SqueezeLocation, Tap
 from tnet.model import Classifier, Input, Scout, TNet
 from tnet.plan import Plan, Step
 from tnet.position import Position
+from tnet.standard import Standard
 
 _OFFICIAL: dict[str, Any] = {
     "rule": "official",
@@ -46,6 +47,7 @@ def default(  # noqa: PLR0913 - every argument is an option in the model's file
     location: Literal["detached", "joint"] = "detached",
     scout: str = "",
     scout_stride: int = 16,
+    features: Literal["raw", "standard"] = "raw",
 ) -> TNet:
     """What the paper says and what works: any timm backbone, free logits, true regions.
 
@@ -59,8 +61,8 @@ def default(  # noqa: PLR0913 - every argument is an option in the model's file
         bands: bands of the images.
         backbone: a timm architecture.
         stride: of the location module's map, in pixels of the view.
-        aggregate: "mean", or learned "weighting" or "attention"; "aff" and "iaff" fuse the
-            levels, the coarsest first.
+        aggregate: "mean", or learned "weighting", "attention" or "maxout"; "aff" and "iaff" fuse
+            the levels, the coarsest first.
         norm: "batch" leaves the backbone's norms; "group" replaces its batch norms, which lets
             it train with any batch size and see every level alike.
         dropout: before the classifier.
@@ -69,18 +71,22 @@ def default(  # noqa: PLR0913 - every argument is an option in the model's file
         scout: a timm architecture of its own for the first look, for a backbone that is frozen
             or made for fine views; "" looks with the backbone.
         scout_stride: of the scout's map, in pixels of the first view.
+        features: "standard" brings them to one scale before anything is made of them, see
+            :mod:`tnet.standard`; "raw" leaves them as they are.
     """
+    if features not in ("raw", "standard"):
+        raise UsageError(f"features must be 'raw' or 'standard', got {features!r}")
     if location not in ("detached", "joint"):
         raise UsageError(f"location must be 'detached' or 'joint', got {location!r}")
     detach = location == "detached"
     network = TimmBackbone(backbone, bands=bands, stride=stride, norm=norm)
-    features = network.features
+    length = network.features
     model = TNet(
         network,
-        ContextLocation(network.map_channels, features, width=128, detach=detach),
-        Position(features, max(6, features // 4)),
-        named_aggregate(aggregate, features),
-        Classifier(features, len(classes), dropout),
+        ContextLocation(network.map_channels, length, width=128, detach=detach),
+        Position(length, max(6, length // 4)),
+        named_aggregate(aggregate, length),
+        Classifier(length, len(classes), dropout),
         plan=Plan(
             view=(224, 224),
             steps=(Step(8, 8, 0.1875, 8), Step(4, 4, 0.375, 2)),
@@ -90,8 +96,10 @@ def default(  # noqa: PLR0913 - every argument is an option in the model's file
     )
     if scout:
         eye = TimmBackbone(scout, bands=bands, stride=scout_stride, norm=norm)
-        where = ContextLocation(eye.map_channels, features, width=128, detach=detach)
-        model.scout = Scout(eye, where, (eye.features, features))
+        where = ContextLocation(eye.map_channels, length, width=128, detach=detach)
+        model.scout = Scout(eye, where, (eye.features, length))
+    if features == "standard":
+        model.standard = Standard(length)
     return _scaled(model, bands)
 
 
