@@ -94,6 +94,13 @@ def test_every_column_is_understood(tmp_path: Path) -> None:
     assert manifest.part("test") == ()
 
 
+def test_columns_that_are_no_box_are_left_alone(tmp_path: Path) -> None:
+    text = "image,label,width,height,note\na.png,1,640,480,nan\nb.png,0,64,48,\n"
+    assert [entry.boxes for entry in read(tmp_path, text).entries] == [(), ()]
+    text = "image,label,x,y\na.png,1,6,4\nb.png,0,3,5\n"
+    assert [entry.boxes for entry in read(tmp_path, text).entries] == [(), ()]
+
+
 def test_boxes_in_four_columns(tmp_path: Path) -> None:
     text = "image,label,x,y,width,height\na.png,1,5,6.5,7,8\nb.png,0,,,,\n"
     manifest = read(tmp_path, text)
@@ -167,6 +174,13 @@ def test_files_are_looked_for_beside_the_table(tmp_path: Path) -> None:
         ('image,label,box\na,1,"-9,2,5,3"\nb,2,\n', "row 2 has a box that lies outside"),
         ("image,label,x,y,w,h\na,1,1,2,3,\nb,2,,,,\n", "row 2 has a box that must be"),
         ("image,label\nhttps://x.org/a.zarr,1\nb,2\n", "row 2: https://x.org/a.zarr is an address"),
+        ("image,label,x,y,w\na,1,1,2,3\nb,2,,,\n", "columns x, y, width of a box and no column 'h"),
+        ("image,label,class\na,1,x\nb,2,y\n", "2 columns for the label, 'label' and 'class'"),
+        ("image,label,Label\na,1,x\nb,2,y\n", "2 columns for the label, 'label' and 'Label'"),
+        ("image,label,case,patient\na,1,x,x\nb,2,y,y\n", "for the group, 'case' and 'patient'"),
+        ("image,label\na,1\nb,NaN\nc,2\n", "row 3 has the label 'nan', which means that it is"),
+        ("image,label,group\na,1,nan\nb,2,nan\n", "rows 2 and 3 have the group 'nan'"),
+        ("image,label,mpp\na,1,nan\nb,2,1\n", "row 2 has the mpp 'nan'"),
     ],
 )
 def test_mistakes_name_the_file_and_the_rows(tmp_path: Path, text: str, said: str) -> None:
@@ -201,7 +215,7 @@ def test_what_is_no_table_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv cannot be read \(No such file"):
         read_manifest(tmp_path / "none.csv")
     (tmp_path / "data.csv").write_bytes("image,label\nä.png,x\n".encode("latin-1"))
-    with pytest.raises(DataError, match="row 2 is no text in UTF-8"):
+    with pytest.raises(DataError, match="row 2 holds a letter that is not in UTF-8.*Windows"):
         read_manifest(tmp_path / "data.csv")
 
 
