@@ -11,7 +11,8 @@ import tifffile
 from command_line import picture, write_png, write_zarr
 
 from tnet.datasets.boxes import mask_boxes
-from tnet.datasets.checking import check_images, same_content
+from tnet.datasets.checking import check_images
+from tnet.datasets.copies import same_content
 from tnet.datasets.manifest import Manifest, read_manifest
 from tnet.errors import DataError
 from tnet.geometry import Region
@@ -215,7 +216,7 @@ def test_what_is_no_table_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv cannot be read \(No such file"):
         read_manifest(tmp_path / "none.csv")
     (tmp_path / "data.csv").write_bytes("image,label\nä.png,x\n".encode("latin-1"))
-    with pytest.raises(DataError, match="row 2 holds a letter that is not in UTF-8.*Windows"):
+    with pytest.raises(DataError, match=r"row 2 holds a letter that is not in UTF-8.*Windows"):
         read_manifest(tmp_path / "data.csv")
 
 
@@ -353,5 +354,44 @@ def test_images_of_other_bands_or_values_are_an_error(tmp_path: Path) -> None:
 
 def test_a_box_outside_its_image_is_an_error(tmp_path: Path) -> None:
     manifest = images(tmp_path, 2, box=['"100,80,50,50"', '"120,0,5,5"'])
-    with pytest.raises(DataError, match=r"row 3: the box 120,0,5,5 lies outside the image of 120"):
-        check_images(manifest.entries)
+    said = r"data\.csv: row 3: .*1\.png: the box 120,0,5,5 lies outside the image of 120"
+    with pytest.raises(DataError, match=said):
+        check_images(manifest.entries, source=manifest.path)
+
+
+def test_masks_are_read_with_their_images(tmp_path: Path) -> None:
+    dots = np.zeros((9, 12), np.uint8)
+    write_png(tmp_path / "none.png", dots)
+    dots[2, 3] = dots[7, 9] = 1
+    write_png(tmp_path / "two.png", dots)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    masks = ["two.png", "none.png", "broken.png", *[""] * 17]
+    checked = check_images(images(tmp_path, 20, mask=masks).entries)
+    assert [fact.boxes for fact in checked.facts[:3]] == [2, 0, 0]
+    ((entry, reason),) = checked.unreadable
+    assert entry.row == 4
+    assert "its mask cannot be read: " in reason
+    assert "broken.png" in reason
+
+
+def test_an_image_without_a_number_cannot_be_read(tmp_path: Path) -> None:
+    lines = ["image,label"]
+    for number in range(20):
+        pixels = picture(seed=number).astype(np.float32)
+        pixels[: 90 - number] = np.nan  # of the first all
+        tifffile.imwrite(tmp_path / f"{number}.tif", pixels, photometric="rgb")
+        lines.append(f"{number}.tif,{'ab'[number % 2]}")
+    checked = check_images(read_manifest(table(tmp_path, "\n".join(lines))).entries)
+    ((entry, reason),) = checked.unreadable
+    assert entry.row == 2
+    assert "0.tif: not one of its pixels is a number" in reason
+
+
+def test_how_much_of_an_image_is_no_background(tmp_path: Path) -> None:
+    manifest = images(tmp_path, 3)
+    glass = np.full((90, 120, 3), 250, np.uint8)
+    write_png(tmp_path / "0.png", glass)
+    glass[:, :60] = 100
+    write_png(tmp_path / "1.png", glass)
+    shown = [fact.shown for fact in check_images(manifest.entries).facts]
+    assert shown == [0, pytest.approx(0.5, abs=0.05), 1]
