@@ -102,8 +102,9 @@ def test_a_table_becomes_a_model(tnet: CommandLine, data: Path, tmp_path: Path) 
     splits = [row["split"] for row in rows(run / "splits.csv")]
     assert (splits.count("train"), splits.count("unreadable")) == (19, 1)
     # What is going to be done is said before, and a line an epoch while it is.
-    for said in ("21.png", "for validation: 2 of its 21", "plan: level 1", "in all about"):
-        assert said in done.err
+    told = ("21.png", "for validation: 2 of its 21", "plan: level 1", "splits.csv", "in all about")
+    places = [done.err.index(said) for said in told]
+    assert places == sorted(places)
     assert done.err.count("epoch 6/6") == 1
     assert "Lightning" not in done.err
     picture = data.parent / "0.png"
@@ -195,10 +196,48 @@ def test_a_dry_run_tells_and_writes_nothing(tnet: CommandLine, data: Path, tmp_p
     done = tnet("train", data, "--out", run, "--dry-run", "--json", *options())
     assert done.code == 0
     page = json.loads(done.out)
+    assert "splits.csv" not in done.err
     assert page["looks"] == 3
     assert page["expected_seconds"] > 0
     assert page["steps"] == 2 * 5
     assert not run.exists()
+
+
+def test_the_plan_is_shown_before_a_trial_that_may_not_end(
+    tnet: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("tnet.scripts.training.measured", dies)
+    told = options(epochs=1, batch=1, finest=0.01)
+    done = tnet("train", data, "--dry-run", *told)
+    assert done.code != 0
+    assert "plan: level 1" in done.err
+    assert "note: the last views enlarge the image's own pixels 100 times" in done.err
+    assert "1 epoch of 19 batches of 1 image on the cpu" in done.err
+
+
+def test_images_of_background_are_named_and_left_out(
+    tnet: CommandLine, data: Path, tmp_path: Path
+) -> None:
+    lines = ["image,label,split"]
+    for i in range(12):
+        pixels = np.full((48, 48, 3), 250 if i in (4, 10) else 90, np.uint8)
+        pixels[0, i] = 0 if i not in (4, 10) else 249
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,{'ab'[i % 2]},{'train' if i < 8 else 'val'}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    run = tmp_path / "run"
+    done = tnet("train", tmp_path / "t.csv", "--out", run, "--json", *options(epochs=1))
+    assert done.code == 0, done.err
+    assert "2 images show nothing but background and are left out, the first in row 6" in done.err
+    page = json.loads(done.out)
+    assert (page["blank"], page["images"]["train"]) == (2, {"a": 3, "b": 4})
+    assert [row["split"] for row in rows(run / "splits.csv")].count("background") == 2
+    done = tnet("evaluate", run, tmp_path / "t.csv", "--split", "val", "--no-curve", "--json")
+    assert json.loads(done.out)["n"] == 4
+    assert "1 image shows nothing but background" in done.err
 
 
 @pytest.mark.parametrize("kind", ["thumbnail", "random", "tiles"])
