@@ -30,6 +30,12 @@ class OutputError(TNetError):
     exit_code = 6
 
 
+class PlaceError(OutputError):
+    """A result whose place is taken by something else; the user can name another one."""
+
+    exit_code = 2
+
+
 class Files:
     """A folder of results: predictions.csv, walks/NAME.json and overlays/NAME.png.
 
@@ -152,6 +158,11 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the system refuses while a file or folder is written into an OutputError."""
     try:
         yield
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise PlaceError(
+            f"{path} cannot be written, for something else is in its place ({error.strerror}); "
+            "name another one"
+        ) from error
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error
 

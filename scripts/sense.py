@@ -11,14 +11,20 @@ def without_effect(task: Task) -> list[str]:
         UsageError: if boxes are to be learned from and there are none.
     """
     config, settings, parts = task.config, task.settings(), task.parts
-    if settings.supervise and not any(parts.facts[entry.row].boxes for entry in parts.train):
+    # What a walk is compared with may have its keys, and learns no choices.
+    supervise = config.supervise if config.model == "tnet" else 0.0
+    if supervise and not any(parts.facts[entry.row].boxes for entry in parts.train):
         masks = " that is not empty" if any(entry.mask for entry in parts.train) else ""
         raise UsageError(
-            f"{parts.manifest.path}: supervise={config.supervise:g} teaches where boxes are, and "
+            f"{parts.manifest.path}: supervise={supervise:g} teaches where boxes are, and "
             f"no image to train on has a box or a mask{masks}; add a column box or mask, or leave "
             "supervise out"
         )
     notes = []
+    if supervise and not settings.supervise:
+        notes.append(
+            f"supervise={supervise:g} teaches nothing, for the plan looks once and chooses nothing"
+        )
     if config.batch * config.samples == 1:
         alone = "with batch=1 and samples=1 a step has one walk"
         if settings.rule.reinforce and config.baseline == "batch":

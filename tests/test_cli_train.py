@@ -128,6 +128,7 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(
         done = tnet("train", data, "--out", parts, *given)
     assert done.code == 130
     assert "the same command goes on from here" in done.err
+    assert Run(parts).progress() == (0, 2)
     with pytest.MonkeyPatch.context() as patch:  # now amid the second epoch, without a farewell
         at_batch(5, lambda: 1 / 0, patch)
         assert tnet("train", data, "--out", parts, *given).code == 1
@@ -179,12 +180,18 @@ def test_a_run_is_of_one_configuration_one_table_and_one_process(
         (["--out", "{new}", "--set", "finest_mpp=1"], 3, "add a column mpp to the table"),
         (["--out", "{new}", "--pretrained", "{data}"], 3, "is neither of torch.save nor"),
         (["--out", "{new}", "--from", "{folder}"], 2, "holds no model.safetensors"),
+        (["--out", "{new}", "--glimpses", ""], 2, "--glimpses is empty; say something"),
+        (["--out", "{new}", "--from", " "], 2, "--from is empty"),
+        (["--out", "{new}", "--set", "supervise=1"], 2, "no image to train on has a box or a"),
+        (["--out", "{data}/run"], 2, "cannot be written, for something else is in its place"),
+        (["--out", "{new}", "--config", "{folder}"], 2, "cannot be read (Is a directory)"),
     ],
 )
 def test_mistakes_are_one_sentence(
     tnet: CommandLine, data: Path, tmp_path: Path, arguments: list[str], code: int, said: str
 ) -> None:
     names = {"{data}": data, "{folder}": data.parent, "{new}": tmp_path / "run"}
+    names["{data}/run"] = data / "run"
     done = tnet("train", data, *(names.get(part, part) for part in arguments))
     assert (done.code, done.out) == (code, "")
     assert said in done.err
@@ -297,6 +304,40 @@ def test_a_damaged_checkpoint_is_named(
     assert tnet("train", data, "--out", run, *given).code == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: [1", "is not YAML"),
+        ("epochs: 2", "it does not say which table it was"),
+        ("about: 3", "it does not say which table it was"),
+        ("xyzzy: 3\nabout: {data_sha256: x}", "there is no key 'xyzzy'"),
+        ("lr: fast\nabout: {data_sha256: x}", "lr must be a number"),
+    ],
+)
+def test_a_damaged_configuration_is_named(
+    tnet: CommandLine, data: Path, tmp_path: Path, text: str, why: str
+) -> None:
+    run = Run(tmp_path / "run")
+    with run.held():
+        run.finish({})
+    run.config.write_text(text)
+    done = tnet("train", data, "--out", run.folder, *options())
+    assert done.code == 2
+    assert f"{run.config}: is damaged, so that nobody knows what" in done.err
+    assert why in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_folder_in_the_place_of_a_file_is_no_full_disk(
+    tnet: CommandLine, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").mkdir()
+    done = tnet("train", data, "--out", tmp_path / "run", *options())
+    assert done.code == 2
+    assert "config.yaml cannot be written, for something else is in its place" in done.err
+
+
 def test_several_labels_and_other_bands(tnet: CommandLine, tmp_path: Path) -> None:
     import tifffile
 
@@ -384,6 +425,8 @@ def test_a_training_without_progress_ends_early(
     assert done.code == 0, done.err
     assert json.loads(done.out)["epochs"] == 3
     assert "no progress for 2 epochs" in done.err
+    # Which of two equal epochs is kept is told with what decided.
+    assert done.err.count(" (a tie with epoch 1, cross-entropy ") == 2
 
 
 def test_the_keys_can_be_listed(tnet: CommandLine) -> None:

@@ -57,8 +57,11 @@ def test_boxes_are_needed_to_learn_from_boxes(tmp_path: Path) -> None:
     assert without_effect(task_of(table(tmp_path))) == []
     boxed = table(tmp_path, box='"5,5,20,20"')
     assert without_effect(task_of(boxed, supervise=1)) == []
-    # A plan that chooses nothing learns from no box anyway.
     assert without_effect(task_of(table(tmp_path), supervise=1, model="random")) == []
+    task = task_of(table(tmp_path, box='"5,5,20,20"'), supervise=1)
+    task.model.plan = Plan(view=(32, 32))
+    (note,) = without_effect(task)
+    assert "supervise=1 teaches nothing, for the plan looks once" in note
 
 
 def test_empty_masks_are_told_and_are_no_boxes(tmp_path: Path) -> None:
