@@ -111,6 +111,10 @@ def _figures(report: dict[str, Any]) -> Html:
     about = f"Intervals hold the middle 95 % of {drawn} bootstrap resamples of whole {what}."
     if not report["groups"]:
         about = about.replace("whole ", "")
+    about += (
+        " Of few images a figure may lie outside of that, for a resample holds fewer different "
+        "ones; its interval is then widened to hold it."
+    )
     return section(
         "Figures",
         tag(
