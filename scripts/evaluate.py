@@ -75,6 +75,7 @@ def evaluate(  # noqa: PLR0913 - Typer makes a flag of every argument
     plan = changed_plan(loaded.plan, glimpses=glimpses, until=None, background=None)
     folder = None if out is None else _made(out)
     job = Job(
+        table=data,
         model=loaded,
         wished=Wishes(mpp=None, bands=None, value_range=None),
         seed=seed,

@@ -137,12 +137,16 @@ def _about_seen(rows: "Sequence[Entry]", split: str, known: dict[Path, str]) -> 
     notes = []
     if seen and split != "train":
         notes.append(
-            f"the model was trained on {seen} of these {len(rows)} images "
+            f"the model was trained on {seen} of {_these(rows)} "
             f"({percent(seen / len(rows))} %); new images will do worse than the figures say"
         )
     if chosen and split != "val":
         notes.append(
-            f"{chosen} of these {len(rows)} images helped to choose the best epoch; the figures "
+            f"{chosen} of {_these(rows)} helped to choose the best epoch; the figures "
             "flatter a little"
         )
     return notes
+
+
+def _these(rows: "Sequence[Entry]") -> str:
+    return "this 1 image" if len(rows) == 1 else f"these {len(rows)} images"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from tnet.errors import DataError, UsageError
 from tnet.plan import Plan, Step
 from tnet.scripts.config import Config
+from tnet.scripts.report import counted
 
 if TYPE_CHECKING:
     from tnet.datasets.checking import ImageFacts
@@ -130,9 +131,10 @@ def _need_scale(sizes: Sizes, key: str) -> float:
     if sizes.mpp is None:
         some = ", ".join(sizes.unscaled[:3])
         more = f" and {len(sizes.unscaled) - 3} more" if len(sizes.unscaled) > 3 else ""
+        count = counted(len(sizes.unscaled), "image")
         raise DataError(
-            f"{key} is in µm, and {len(sizes.unscaled)} images do not say how large their pixels "
-            f"are: {some}{more}; add a column mpp to the table, or say --set mpp=0.5"
+            f"{key} is in µm, and the scale of {count} is unknown: {some}{more}; add a column mpp "
+            "to the table, or say --set mpp=0.5"
         )
     return sizes.mpp
 

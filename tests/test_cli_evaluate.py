@@ -386,6 +386,7 @@ def test_a_box_outside_its_image_is_named(
     done = tnet("evaluate", model, table, "--json", "--no-curve")
     assert (done.code, document(done)["n"]) == (4, 1)
     assert "the box 500,5,4,4 lies outside the image of 120 x 90 pixels" in done.err
+    assert f"{table}, row 3: " in done.err
 
 
 def test_a_mask_is_as_good_as_boxes(

@@ -67,7 +67,9 @@ def test_a_scale_ends_the_walk_of_the_largest_image() -> None:
 
 
 def test_a_scale_needs_images_that_know_theirs() -> None:
-    with pytest.raises(DataError, match=r"finest_mpp is in µm, and 1 images .* a\.png; add"):
+    with pytest.raises(
+        DataError, match=r"finest_mpp is in µm, and the scale of 1 image is unknown: a\.png; add"
+    ):
         plan(PHOTO, finest_mpp=0.5)
     with pytest.raises(DataError, match="tiles is in µm"):
         plan(PHOTO, model="tiles", tiles=0.5)
