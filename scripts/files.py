@@ -24,6 +24,10 @@ _BEFORE = ("image", "walk", "outcome", "label", "confidence")
 _AFTER = ("glimpses", "pixels", "share", "seconds", "width", "height", "mpp", "error", "notes")
 
 
+# What the system says where something else is in a file's or a folder's place.
+IN_PLACE = (FileExistsError, IsADirectoryError, NotADirectoryError)
+
+
 class OutputError(TNetError):
     """A result that cannot be written: the disk is full, or it is forbidden."""
 
@@ -158,7 +162,7 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the system refuses while a file or folder is written into an OutputError."""
     try:
         yield
-    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+    except IN_PLACE as error:
         raise PlaceError(
             f"{path} cannot be written, for something else is in its place ({error.strerror}); "
             "name another one"

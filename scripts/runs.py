@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tnet.errors import DataError, TNetError, UsageError
 from tnet.scripts.config import ABOUT, Config, read_config
-from tnet.scripts.files import OutputError, write_file, writing
+from tnet.scripts.files import IN_PLACE, OutputError, PlaceError, write_file, writing
 from tnet.scripts.report import say
 
 State = Literal["new", "begun", "finished"]
@@ -249,6 +249,8 @@ def saving(path: Path) -> Iterator[None]:
         raise
     except TNetError as error:
         # Writers of their own say DataError; what stands behind it tells why.
+        if isinstance(error.__cause__, IN_PLACE):
+            raise PlaceError(str(error)) from error
         if isinstance(error.__cause__, OSError):
             raise OutputError(str(error)) from error
         raise
