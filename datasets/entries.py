@@ -34,6 +34,7 @@ _SPLITS: dict[str, Split] = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 _CORNERS = ("x", "y", "width", "height")
+_MISSING = "nan"  # as programs write a cell that they know nothing of
 _Key = TypeVar("_Key", bound=Hashable)
 _Value = TypeVar("_Value")
 
@@ -71,12 +72,14 @@ class Reading:
     def __init__(self, table: Table, separator: str | None, group: str | None, split: bool) -> None:
         self._table, self._separator = table, separator
         self._place = {role: table.find(names) for role, names in COLUMNS.items()}
+        self._check_corners()
+        for role in COLUMNS:
+            if self._place[role] is not None and not (role == "group" and group is not None):
+                self._check_alone(role)
         if group is not None:
             self._place["group"] = self._named(group)
         if not split:
             self._place["split"] = None
-        if any(self._place[corner] is None for corner in _CORNERS):
-            self._place |= dict.fromkeys(_CORNERS)
         for role in ("image", "label"):
             if self._place[role] is None:
                 raise TableError(
@@ -86,12 +89,49 @@ class Reading:
 
     def entries(self) -> tuple[Entry, ...]:
         """Return one entry a row."""
+        for role in COLUMNS:
+            self._check_known(role)
         self._check_empty("image", "name the file of the image")
         if self._separator is None:
             self._check_empty("label", "give every image a label, or leave the row out")
         if any(self._cell(row, "split") for row in self._table.rows):
             self._check_empty("split", "write train, val or test in every row")
         return tuple(self._entry(row) for row in self._table.rows)
+
+    def _check_corners(self) -> None:
+        """Leave fewer than three columns of a box alone; they may be about something else."""
+        missing = [corner for corner in _CORNERS if self._place[corner] is None]
+        if len(missing) == 1:
+            there = ", ".join(corner for corner in _CORNERS if corner not in missing)
+            raise TableError(
+                f"{self._table.path} has the columns {there} of a box and no column "
+                f"{missing[0]!r}; add it, or name the others differently if they are no box"
+            )
+        if missing:
+            self._place |= dict.fromkeys(_CORNERS)
+
+    def _check_alone(self, role: str) -> None:
+        """Make sure that no other column says the same, perhaps otherwise."""
+        names = [plain(name) for name in COLUMNS[role]]
+        same = [column for column in self._table.columns if plain(column) in names]
+        if len(same) > 1:
+            raise TableError(
+                f"{self._table.path} has {len(same)} columns for the {role}, "
+                f"{' and '.join(map(repr, same))}; keep one of them, or name the others differently"
+            )
+
+    def _check_known(self, role: str) -> None:
+        """Make sure that nothing that is missing is taken for a name."""
+        rows = [
+            row.number for row in self._table.rows if self._cell(row, role).casefold() == _MISSING
+        ]
+        refuse(
+            self._table.path,
+            rows,
+            f"has the {role} 'nan', which means that it is missing",
+            f"have the {role} 'nan', which means that it is missing",
+            "fill it in, or leave the cell empty where nothing is to be said",
+        )
 
     def _named(self, column: str) -> int:
         place = self._table.find([column])

@@ -14,7 +14,10 @@ from pathlib import Path
 from tnet.datasets.entries import Entry, Reading, Split, refuse, together
 from tnet.datasets.table import TableError, listed, read_table
 
-__all__ = ["Entry", "Manifest", "Split", "read_manifest"]
+__all__ = ["Entry", "Manifest", "Split", "joined_labels", "read_manifest"]
+
+# What people put between labels; a comma and the like stand in single names, too.
+_BETWEEN, _MAY_BE_BETWEEN = (";", "|"), (",", "/", "+")
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,35 @@ def read_manifest(
         "mend them, or leave the rows out",
     )
     return Manifest(path, entries, known, multilabel)
+
+
+def joined_labels(manifest: Manifest, told_with: str) -> str | None:
+    """Return a sentence on labels that look like several in one; None if there are none.
+
+    "a;b" and "a|b" always look so, "a,b" if there are rows of "a" and rows of "b".
+
+    Args:
+        manifest: a table.
+        told_with: what says that they are several, such as "--separator ".
+    """
+    if manifest.multilabel:
+        return None
+    for mark in (*_BETWEEN, *_MAY_BE_BETWEEN):
+        apart = {name: [part.strip() for part in name.split(mark)] for name in manifest.classes}
+        joined = {
+            name
+            for name, parts in apart.items()
+            if len(parts) > 1
+            and all(parts)
+            and (mark in _BETWEEN or set(parts) <= set(manifest.classes))
+        }
+        rows = [entry for entry in manifest.entries if entry.labels[0] in joined]
+        if rows:
+            return (
+                f"labels such as {rows[0].labels[0]!r} ({listed([e.row for e in rows])}) look like "
+                f"several and are taken for one; if they are several, say {told_with}'{mark}'"
+            )
+    return None
 
 
 def _check_same_image(path: Path, entries: Sequence[Entry]) -> None:

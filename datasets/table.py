@@ -158,7 +158,8 @@ def _text(path: Path) -> tuple[str, bool]:
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise TableError(
-            f"{path}: row {line} is no text in UTF-8; save the table as CSV in UTF-8"
+            f"{path}: row {line} holds a letter that is not in UTF-8, perhaps as an older Windows "
+            'encoding writes it; save the table again as "CSV UTF-8"'
         ) from error
     marked = encoding == "utf-16" or text.startswith(_MARK)
     return text.removeprefix(_MARK), marked

@@ -92,8 +92,11 @@ def built(config: Config, traits: Traits) -> Built:
         notes.append(fill(model, source))
     model.expect(_pixels(source, traits))
     model.plan = _plan(config, traits, source, model.plan)
-    if config.model == "tiles" and source is None:
-        notes.append("the backbone has learned nothing: name weights for it with --pretrained")
+    if freeze == "backbone" and source is None:
+        notes.append(
+            "the backbone has learned nothing, and frozen it never will: name weights for it with "
+            "--pretrained or --from"
+        )
     return Built(model, freeze, tuple(notes))
 
 

@@ -62,8 +62,12 @@ def keys() -> dict[str, Key]:
     return {each.name: each.metadata["key"] for each in fields(Keys)}
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path, *, about: bool = False) -> dict[str, Any]:
     """Return the values of a YAML file, unchecked.
+
+    Args:
+        path: of the file.
+        about: whether to return what a run says of itself, too.
 
     Raises:
         UsageError: if it cannot be read, or holds no named values.
@@ -83,7 +87,8 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise UsageError(f"{path}: must hold one 'key: value' a line")
-    values.pop(ABOUT, None)
+    if not about:
+        values.pop(ABOUT, None)
     return values
 
 

@@ -32,8 +32,11 @@ class Epochs(Live):
         self._loss = math.nan
 
     def begin(self, epoch: int, batch: int) -> None:
-        """Start counting at a batch of an epoch, both from 0."""
-        self._done = self._first = epoch * self._batches + batch
+        """Start counting at a batch of an epoch, both from 0.
+
+        After an epoch's last batch an epoch is meant that has not begun.
+        """
+        self._done = self._first = epoch * self._batches + batch % self._batches
         self._started = time.monotonic()
 
     def step(self, loss: float | None) -> None:
@@ -47,17 +50,16 @@ class Epochs(Live):
         elif self._done % self._batches and self._is_time():
             say(self._state())
 
-    def line(self, epoch: int, values: dict[str, float], *, best: bool) -> str:
+    def line(self, epoch: int, values: dict[str, float], mark: str = "") -> str:
         """Return what is to be said at the end of an epoch, counted from 1.
 
         Args:
             epoch: the one that ended.
             values: what was measured.
-            best: whether it is the best so far.
+            mark: what it is beside the best one so far.
         """
         shown = [f"{_SHOWN[n]} {values[n]:.3f}" for n in _SHOWN if math.isfinite(_of(values, n))]
         left = "" if epoch == self._epochs else f", about {duration(self._left())} left"
-        mark = " (best)" if best else ""
         return f"epoch {epoch}/{self._epochs}: {', '.join(shown)}{mark}{left}"
 
     def _state(self) -> str:
@@ -68,6 +70,7 @@ class Epochs(Live):
         )
 
     def _left(self) -> float:
+        """Return seconds, by what was done since this process began and what is left to do."""
         done = max(self._done - self._first, 1)
         whole = self._epochs * self._batches
         return (time.monotonic() - self._started) / done * (whole - self._done)

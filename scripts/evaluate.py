@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from tnet.plan import Plan
     from tnet.scripts.evaluation import Job, Seen
 
+_FILES = ("predictions.csv", "report.json", "report.html")
+
 
 def evaluate(  # noqa: PLR0913 - Typer makes a flag of every argument
     context: typer.Context,
@@ -59,7 +61,7 @@ def evaluate(  # noqa: PLR0913 - Typer makes a flag of every argument
     from tnet.scripts.classify import load_model
     from tnet.scripts.evaluation import Job
     from tnet.scripts.evaluation_report import report_of
-    from tnet.scripts.evaluation_rows import chosen_rows, manifest_of, trained_on
+    from tnet.scripts.evaluation_rows import about_run, chosen_rows, manifest_of, trained_on
     from tnet.scripts.prepare import Wishes, changed_plan
     from tnet.scripts.runs import model_file
 
@@ -67,11 +69,13 @@ def evaluate(  # noqa: PLR0913 - Typer makes a flag of every argument
     loaded = load_model(str(model_file(model)), device)
     table = manifest_of(data, loaded, separator)
     rows, part, remarks = chosen_rows(table, split, trained_on(model))
+    remarks = [*about_run(model), *remarks]
     for remark in remarks:
         say(f"note: {remark}")
     plan = changed_plan(loaded.plan, glimpses=glimpses, until=None, background=None)
     folder = None if out is None else _made(out)
     job = Job(
+        table=data,
         model=loaded,
         wished=Wishes(mpp=None, bands=None, value_range=None),
         seed=seed,
@@ -98,7 +102,10 @@ def evaluate(  # noqa: PLR0913 - Typer makes a flag of every argument
 
 
 def _made(folder: Path) -> Path:
-    """Make the folder of results before the long work begins."""
+    """Make the folder of results before the long work begins, and see that its files fit in."""
+    for name in _FILES:
+        if (folder / name).is_dir():
+            raise UsageError(f"{folder / name} is a folder; name another place with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -176,13 +183,11 @@ def _write(
     from tnet.scripts.files import write_file
 
     classes, several = job.model.classes, job.model.multilabel
-    write_file(folder / "predictions.csv", predictions_csv(seen, classes, multilabel=several))
-    write_file(
-        folder / "report.json", json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False)
-    )
-    page = page_of(report, mistakes(job, plan, seen))
-    write_file(folder / "report.html", page)
-    say(f"the report is {folder / 'report.html'}")
+    predictions, values, page = (folder / name for name in _FILES)
+    write_file(predictions, predictions_csv(seen, classes, multilabel=several))
+    write_file(values, json.dumps(report, indent=1, allow_nan=False, ensure_ascii=False))
+    write_file(page, page_of(report, mistakes(job, plan, seen)))
+    say(f"the report is {page}")
 
 
 def _finish(report: dict[str, Any], *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,7 @@ class Job:
     """What is done with every image.
 
     Attributes:
+        table: names the images.
         model: is evaluated.
         wished: how images are opened.
         seed: of the draws, for plans that draw; every image has draws of its own.
@@ -45,6 +47,7 @@ class Job:
         debug: whether the traceback of every failure is shown.
     """
 
+    table: Path
     model: "TNet"
     wished: "Wishes"
     seed: int
@@ -195,7 +198,8 @@ def _walked(
 def _failed(job: Job, entry: "Entry", error: Exception) -> Seen:
     if job.debug:
         traceback.print_exception(error)
-    return Seen(entry, error=f"row {entry.row}: {reason(str(entry.image), error)}")
+    said = reason(str(entry.image), error)
+    return Seen(entry, error=f"{job.table}, row {entry.row}: {said}")
 
 
 def _seen(entry: "Entry", walk: "Walk", boxes: "tuple[Region, ...]", cpu_seconds: float) -> Seen:

@@ -11,7 +11,7 @@ from tnet.scripts.evaluation_report import FIGURES, interval, number, steps_text
 from tnet.scripts.figures import curve_figure, reliability_figure
 from tnet.scripts.markup import Html, joined, section, table, tag
 from tnet.scripts.page_style import STYLE
-from tnet.scripts.report import percent
+from tnet.scripts.report import counted, percent
 
 if TYPE_CHECKING:
     from tnet.scripts.evaluation_pictures import Mistake
@@ -68,8 +68,9 @@ def page_of(report: dict[str, Any], mistakes: "Sequence[Mistake]" = ()) -> str:
 
 def _about(report: dict[str, Any]) -> str:
     failed = f"; {report['failed']} more could not be read" if report["failed"] else ""
-    groups = f" in {report['groups']} groups" if report["groups"] else ""
-    return f"{report['data']}, split {report['split']}: {report['n']} images{groups}{failed}"
+    groups = f" in {counted(report['groups'], 'group')}" if report["groups"] else ""
+    images = counted(report["n"], "image")
+    return f"{report['data']}, split {report['split']}: {images}{groups}{failed}"
 
 
 def _cards(report: dict[str, Any]) -> Html:
@@ -111,6 +112,10 @@ def _figures(report: dict[str, Any]) -> Html:
     about = f"Intervals hold the middle 95 % of {drawn} bootstrap resamples of whole {what}."
     if not report["groups"]:
         about = about.replace("whole ", "")
+    about += (
+        " Of few images a figure may lie outside of that, for a resample holds fewer different "
+        "ones; its interval is then widened to hold it."
+    )
     return section(
         "Figures",
         tag(
@@ -189,8 +194,9 @@ def _boxes(report: dict[str, Any]) -> Html | None:
     if place is None:
         return None
     rows = [[f"level {level}", number(share)] for level, share in place["recall"].items()]
+    images = counted(place["images"], "image")
     about = (
-        f"Of {place['images']} images with boxes, a glimpse of the last level held a box's centre "
+        f"Of {images} with boxes, a glimpse of the last level held a box's centre "
         f"in {percent(place['hit'])} %. Below, the share of all {place['boxes']} boxes whose "
         "centre was in a glimpse, level by level."
     )

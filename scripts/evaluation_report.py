@@ -1,5 +1,6 @@
 """The report of an evaluation as values: what JSON, the page, the table and the CSV are made of."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +9,7 @@ from tnet.datasets.metrics import measure, notes
 from tnet.scripts.evaluation import Seen, costs_of, groups_of, outcomes_of
 from tnet.scripts.evaluation_boxes import localisation_of
 from tnet.scripts.files import csv_cell, csv_line
-from tnet.scripts.report import columns, percent
+from tnet.scripts.report import columns, counted, percent
 
 if TYPE_CHECKING:
     from tnet.datasets.metrics import Outcomes
@@ -108,7 +109,7 @@ def _about_groups(groups: list[str] | None) -> list[str]:
     count = 0 if groups is None else len(set(groups))
     if groups is None or count >= _FEW_GROUPS:
         return []
-    return [f"the intervals come from {count} groups only, too few to be exact"]
+    return [f"the intervals come from {counted(count, 'group')} only, too few to be exact"]
 
 
 def _about_spread(outcomes: "Outcomes", groups: list[str] | None) -> list[str]:
@@ -130,12 +131,8 @@ def _about_spread(outcomes: "Outcomes", groups: list[str] | None) -> list[str]:
 
 def _about_images(seen: Sequence[Seen]) -> list[str]:
     """Return what readers said of images, each once, with how many images it holds for."""
-    counted: dict[str, int] = {}
-    for note in (note for one in seen for note in one.notes):
-        counted[note] = counted.get(note, 0) + 1
-    return [
-        f"of {count} image{'s'[: count > 1]}: {note}" for note, count in list(counted.items())[:10]
-    ]
+    found = Counter(note for one in seen for note in one.notes)
+    return [f"of {counted(count, 'image')}: {note}" for note, count in list(found.items())[:10]]
 
 
 def predictions_csv(seen: Sequence[Seen], classes: tuple[str, ...], *, multilabel: bool) -> str:
@@ -203,7 +200,8 @@ def _confidence(one: Seen, *, multilabel: bool) -> float | None:
 def text_of(report: dict[str, Any]) -> str:
     """Return the report as aligned text for a terminal."""
     failed = f", {report['failed']} failed" if report["failed"] else ""
-    blocks = [f"{report['data']}, split {report['split']}: {report['n']} images{failed}"]
+    images = counted(report["n"], "image")
+    blocks = [f"{report['data']}, split {report['split']}: {images}{failed}"]
     rows = [["", "", "95 % interval"]]
     for name, shown in FIGURES.items():
         span = report["intervals"][name]
@@ -233,8 +231,8 @@ def _about_cost(report: dict[str, Any]) -> list[str]:
     if place is not None:
         levels = ", ".join(f"level {n} {number(v)}" for n, v in place["recall"].items())
         blocks.append(
-            f"boxes: hit in {number(place['hit'])} of {place['images']} images; found of "
-            f"{place['boxes']} boxes: {levels}"
+            f"boxes: hit in {number(place['hit'])} of {counted(place['images'], 'image')}; found "
+            f"of {counted(place['boxes'], 'box', 'boxes')}: {levels}"
         )
     rows = [["glimpses", "an image", "accuracy", "looked at", "CPU s"]]
     for point in report["curve"] or [report | report["costs"] | {"steps": report["steps"]}]:

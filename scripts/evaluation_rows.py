@@ -31,6 +31,23 @@ def trained_on(named: str) -> dict[Path, str]:
     return {Path(image).resolve(): split for image, split in pairs if image and split}
 
 
+def about_run(named: str) -> list[str]:
+    """Say of a training that is not finished how far it is.
+
+    Args:
+        named: a run's folder, or a model file in one.
+    """
+    place = Path(named)
+    run = Run(place.parent if place.is_file() else place)
+    if run.state != "begun" or (progress := run.progress()) is None:
+        return []
+    note = (
+        f"the training in {run.folder} is not finished but stopped at epoch {progress[0]} of "
+        f"{progress[1]}; what it has so far is evaluated, and the same `tnet train` command goes on"
+    )
+    return [note]
+
+
 def manifest_of(path: Path, model: "TNet", separator: str | None) -> "Manifest":
     """Read the labelled images; their labels must be among the model's classes.
 
@@ -120,12 +137,16 @@ def _about_seen(rows: "Sequence[Entry]", split: str, known: dict[Path, str]) -> 
     notes = []
     if seen and split != "train":
         notes.append(
-            f"the model was trained on {seen} of these {len(rows)} images "
+            f"the model was trained on {seen} of {_these(rows)} "
             f"({percent(seen / len(rows))} %); new images will do worse than the figures say"
         )
     if chosen and split != "val":
         notes.append(
-            f"{chosen} of these {len(rows)} images helped to choose the best epoch; the figures "
+            f"{chosen} of {_these(rows)} helped to choose the best epoch; the figures "
             "flatter a little"
         )
     return notes
+
+
+def _these(rows: "Sequence[Entry]") -> str:
+    return "this 1 image" if len(rows) == 1 else f"these {len(rows)} images"

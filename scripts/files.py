@@ -24,10 +24,20 @@ _BEFORE = ("image", "walk", "outcome", "label", "confidence")
 _AFTER = ("glimpses", "pixels", "share", "seconds", "width", "height", "mpp", "error", "notes")
 
 
+# What the system says where something else is in a file's or a folder's place.
+IN_PLACE = (FileExistsError, IsADirectoryError, NotADirectoryError)
+
+
 class OutputError(TNetError):
     """A result that cannot be written: the disk is full, or it is forbidden."""
 
     exit_code = 6
+
+
+class PlaceError(OutputError):
+    """A result whose place is taken by something else; the user can name another one."""
+
+    exit_code = 2
 
 
 class Files:
@@ -152,6 +162,11 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the system refuses while a file or folder is written into an OutputError."""
     try:
         yield
+    except IN_PLACE as error:
+        raise PlaceError(
+            f"{path} cannot be written, for something else is in its place ({error.strerror}); "
+            "name another one"
+        ) from error
     except OSError as error:
         raise OutputError(f"{path} cannot be written ({error.strerror or error})") from error
 

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,12 @@ from tnet.datasets.augment import draw_seed
 from tnet.datasets.checking import MOST_UNREADABLE
 from tnet.datasets.entries import Entry
 from tnet.errors import DataError, UsageError
+from tnet.scripts.best import Best, cross_entropy_of, gentler, score_of
 from tnet.scripts.config import Config
 from tnet.scripts.epochs import Epochs
 from tnet.scripts.learning import Averaging, current
 from tnet.scripts.parts import unreadable_row
+from tnet.scripts.report import counted
 from tnet.scripts.runs import Run, read_rows, saving, write_table
 from tnet.scripts.stopping import Stop
 
@@ -28,27 +30,6 @@ if TYPE_CHECKING:
 _MINUTE = 60.0
 # Draws of dropout and the like; images have those of their own.
 _STREAM = 2**20
-
-
-@dataclass
-class Best:
-    """The best epoch so far.
-
-    Attributes:
-        epoch: counted from 1; 0 before the first.
-        score: what is to be large.
-        loss: what is to be small where scores are the same.
-        values: all that was measured then.
-    """
-
-    epoch: int = 0
-    score: float = -math.inf
-    loss: float = math.inf
-    values: dict[str, float] = field(default_factory=dict)
-
-    def beaten(self, score: float, loss: float) -> bool:
-        """Say whether another epoch is better."""
-        return (score, -loss) > (self.score, -self.loss)
 
 
 @dataclass
@@ -182,11 +163,12 @@ class Keeping(lightning.Callback):
         epoch = self.done = trainer.current_epoch + 1
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self._write_row(trainer, epoch, values)
-        self._write_models(current(trainer, self._averaging), epoch, values)
+        mark = self._write_models(current(trainer, self._averaging), epoch, values)
         self._checkpoint(trainer)
-        self._run.tell(self.epochs.line(epoch, values, best=self.best.epoch == epoch))
+        self._run.tell(self.epochs.line(epoch, values, mark))
         if self._is_idle():
-            self._run.tell(f"no progress for {self._config.patience} epochs: ends early")
+            patience = counted(self._config.patience or 0, "epoch")
+            self._run.tell(f"no progress for {patience}: ends early")
             trainer.should_stop = True
         elif epoch < self._config.epochs:
             self.stop.check()
@@ -208,20 +190,20 @@ class Keeping(lightning.Callback):
         ]
         write_table(self._run.metrics, [*rows, row | rates | dict(sorted(values.items()))])
 
-    def _write_models(self, model: Any, epoch: int, values: dict[str, float]) -> None:
-        """Write the last model, and the best one if this is it.
+    def _write_models(self, model: Any, epoch: int, values: dict[str, float]) -> str:
+        """Write the last model, and the best one if this is it; return what is to be said of it.
 
         Raises:
             DataError: if the weights are no numbers any more.
             OutputError: if a file cannot be written.
         """
-        # Without REINFORCE's terms, whose values say nothing of how good a model is.
-        loss = sum(values.get(f"val_{part}_ce", math.inf) for part in ("main", "glimpse"))
-        score = self._score(values)
-        better = self.best.beaten(score, loss) or not self.best.epoch
+        several = isinstance(self._images.train.targets[0], tuple)
+        score, loss = score_of(self._config, values, several=several), cross_entropy_of(values)
+        better = self.best.beaten(score or 0.0, loss)
+        mark = self.best.compared(score, loss)
         measured = {name: value for name, value in values.items() if math.isfinite(value)}
         if better:
-            self.best = Best(epoch, score, loss, measured)
+            self.best = Best(epoch, score or 0.0, loss, measured)
         record = self._record | {"epoch": epoch, "measured": measured}
         try:
             for path in (self._run.last, self._run.model)[: 1 + better]:
@@ -229,10 +211,11 @@ class Keeping(lightning.Callback):
                     save(model, path, training=record)
         except UsageError as error:
             raise DataError(
-                f"the training went astray in epoch {epoch}: {error}; try a lower learning rate, "
-                f"such as --set lr={self._config.lr / 5:g}; {self._run.folder} holds what came "
-                "before"
+                f"the training went astray in epoch {epoch}: {error}; try lower learning rates "
+                f"into another folder, such as {gentler(self._config)}; {self._run.folder} holds "
+                "what came before"
             ) from error
+        return mark
 
     def _tell_failed(self) -> None:
         """Name images that broke since last time.
@@ -256,17 +239,6 @@ class Keeping(lightning.Callback):
                 f"{self.failed} of {len(self._images)} images became unreadable during the "
                 f"training, more than {MOST_UNREADABLE:.0%}; see {self._run.unreadable}"
             )
-
-    def _score(self, values: dict[str, float]) -> float:
-        """Return what is to be large; where it is undefined, the loss alone decides."""
-        name = self._config.monitor
-        if name == "auto":
-            several = isinstance(self._images.train.targets[0], tuple)
-            name = "auroc" if several else "balanced_accuracy"
-        if name == "loss":
-            return 0.0
-        score = values.get(f"val_{name}", math.nan)
-        return score if math.isfinite(score) else 0.0
 
     def _checkpoint(self, trainer: lightning.Trainer) -> None:
         """Write the checkpoint beside its place and rename it, so that there is always one.

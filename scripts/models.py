@@ -163,12 +163,12 @@ def _page(
 ) -> str:
     import textwrap
 
-    from tnet.scripts.report import columns
+    from tnet.scripts.report import columns, counted
 
     come = [
         [
             f"  {model['name']}",
-            f"{model['bands']} bands of {model['dtype']}",
+            f"{counted(model['bands'], 'band')} of {model['dtype']}",
             f"{model['parameters'] / 1e6:.1f} M parameters",
             ", ".join(model["classes"]),
         ]

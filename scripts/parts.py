@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tnet.errors import DataError
+from tnet.errors import DataError, UsageError
 from tnet.scripts.config import Config
+from tnet.scripts.report import counted
 from tnet.scripts.runs import Run, read_rows, write_table
 
 if TYPE_CHECKING:
@@ -26,16 +27,18 @@ class Parts:
         manifest: the whole table.
         train: rows to learn from.
         val: rows to measure on after every epoch.
-        facts: of the training images; none for a training that goes on.
+        facts: row -> what its image is; none for a training that goes on.
         unreadable: rows that are left out, each with the reason.
+        blank: rows that are left out because their images are nothing but background.
         notes: what the user should know, a sentence each.
     """
 
     manifest: "Manifest"
     train: "tuple[Entry, ...]"
     val: "tuple[Entry, ...]"
-    facts: "tuple[ImageFacts, ...]" = ()
+    facts: "dict[int, ImageFacts]" = field(default_factory=dict)
     unreadable: "tuple[tuple[Entry, str], ...]" = ()
+    blank: "tuple[Entry, ...]" = ()
     notes: tuple[str, ...] = ()
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -64,42 +67,93 @@ def parted(manifest: "Manifest", config: Config, told: Told | None = None) -> Pa
     Without rows for validation a stratified share of the training rows is taken, whole groups.
 
     Raises:
-        DataError: if more than a few images cannot be read, or they do not go together, or there
-            is nothing to train on.
-        UsageError: if no share of every class can be taken out.
+        DataError: if more than a few images cannot be read, or they do not go together, or
+            nothing that can be read is left to train on.
+        UsageError: if the table has no row to train on, or no share of every class can be taken
+            out.
     """
     from tnet.datasets.checking import check_images
-    from tnet.datasets.splits import Shares, split_entries
 
-    checked = check_images(manifest.entries, told, source=manifest.path)
     split = any(entry.split for entry in manifest.entries)
+    if split and not manifest.part("train"):
+        uses = Counter(str(entry.split) for entry in manifest.entries)
+        raise UsageError(
+            f"{manifest.path}: no row is in the split train, only "
+            f"{', '.join(f'{count} in {name}' for name, count in uses.items())}; write train into "
+            "the rows to learn from, or let tnet split make the splits"
+        )
+    checked = check_images(manifest.entries, told, source=manifest.path)
     train = [e for e in checked.readable if e.split == "train" or not split]
     val = [e for e in checked.readable if e.split == "val"]
     if not train:
         raise DataError(f"{manifest.path}: no image that can be read is in the split 'train'")
-    notes = []
+    notes = [_about_labels(manifest)]
     if not val:
-        shares = Shares(val=config.val, test=0.0)
-        places = split_entries(train, shares, config.seed, checked.duplicates)
-        val = [entry for entry, place in zip(train, places, strict=True) if place == "val"]
-        train = [entry for entry, place in zip(train, places, strict=True) if place == "train"]
+        train, val = _kept_back(manifest, train, config, checked.duplicates)
         whole = "whole groups" if any(entry.group for entry in train) else "every class"
+        many = len(train) + len(val)
         notes.append(
-            f"the table has no rows for validation: {len(val)} of its {len(train) + len(val)} "
-            f"images are taken, of {whole}; see splits.csv"
+            f"the table has no rows for validation: {len(val)} of its {counted(many, 'image')} "
+            f"{'is' if len(val) == 1 else 'are'} taken, of {whole}"
         )
     learned = _count(train)
     unseen = [name for name in manifest.classes if name not in learned]
     if unseen:
         notes.append(f"no training image has the class {', '.join(unseen)}")
     facts = {e.row: fact for e, fact in zip(checked.readable, checked.facts, strict=True)}
+    notes.append(_about_masks([*train, *val], facts))
     return Parts(
         manifest,
         tuple(train),
         tuple(val),
-        tuple(facts[entry.row] for entry in train),
+        facts,
         checked.unreadable,
-        tuple(notes),
+        notes=tuple(note for note in notes if note is not None),
+    )
+
+
+def _kept_back(
+    manifest: "Manifest",
+    rows: "list[Entry]",
+    config: Config,
+    together: "Sequence[Sequence[Entry]]",
+) -> "tuple[list[Entry], list[Entry]]":
+    """Return the rows to train on and those to validate on, of rows without a split.
+
+    Raises:
+        UsageError: if no share of every class can be taken out.
+    """
+    from tnet.datasets.splits import Shares, split_entries
+
+    try:
+        places = split_entries(rows, Shares(val=config.val, test=0.0), config.seed, together)
+    except UsageError as error:
+        said = f"{manifest.path}: rows for validation cannot be taken out: {error}"
+        # Labels that are taken for one make rare classes.
+        also = _about_labels(manifest)
+        raise UsageError(said if also is None else f"{said} ({also})") from error
+    paired = list(zip(rows, places, strict=True))
+    return (
+        [entry for entry, place in paired if place == "train"],
+        [entry for entry, place in paired if place == "val"],
+    )
+
+
+def _about_labels(manifest: "Manifest") -> str | None:
+    from tnet.datasets.manifest import joined_labels
+
+    return joined_labels(manifest, "--set separator=")
+
+
+def _about_masks(rows: "Sequence[Entry]", facts: "dict[int, ImageFacts]") -> str | None:
+    """Say which masks show nothing, if any do."""
+    empty = [e for e in rows if e.mask is not None and facts[e.row].boxes == len(e.boxes)]
+    if not empty:
+        return None
+    holds, gives = ("holds", "gives") if len(empty) == 1 else ("hold", "give")
+    return (
+        f"{counted(len(empty), 'mask')} {holds} nothing but zeros and {gives} no box, the first in "
+        f"row {empty[0].row}: {empty[0].mask}"
     )
 
 
@@ -116,6 +170,7 @@ def write_parts(run: Run, parts: Parts, separator: str | None) -> None:
     """
     use = {e.row: "train" for e in parts.train} | {e.row: "val" for e in parts.val}
     use |= {entry.row: "unreadable" for entry, _ in parts.unreadable}
+    use |= {entry.row: "background" for entry in parts.blank}
     write_table(
         run.splits,
         [

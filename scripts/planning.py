@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from tnet.errors import DataError, UsageError
 from tnet.plan import Plan, Step
 from tnet.scripts.config import Config
+from tnet.scripts.report import counted
 
 if TYPE_CHECKING:
     from tnet.datasets.checking import ImageFacts
@@ -20,6 +21,7 @@ _OF_PLAN = (
 )
 _MOST_SIDE = 64  # candidates along a side
 _BARELY_LARGER = 1.25  # than a view: nothing to zoom into
+_ABSURD = 8  # times finer than the pixels there are, or coarser than the whole image
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +131,10 @@ def _need_scale(sizes: Sizes, key: str) -> float:
     if sizes.mpp is None:
         some = ", ".join(sizes.unscaled[:3])
         more = f" and {len(sizes.unscaled) - 3} more" if len(sizes.unscaled) > 3 else ""
+        count = counted(len(sizes.unscaled), "image")
         raise DataError(
-            f"{key} is in µm, and {len(sizes.unscaled)} images do not say how large their pixels "
-            f"are: {some}{more}; add a column mpp to the table, or say --set mpp=0.5"
+            f"{key} is in µm, and the scale of {count} is unknown: {some}{more}; add a column mpp "
+            "to the table, or say --set mpp=0.5"
         )
     return sizes.mpp
 
@@ -177,13 +180,48 @@ def _candidates(patch: float, overlap: float) -> int:
 def looks(plan: Plan, sizes: Sizes) -> int:
     """Return about how many views of an image the plan looks at."""
     if plan.tiles is not None:
-        scale = 1.0 if plan.tiles == "native" or not sizes.mpp else float(plan.tiles) / sizes.mpp
+        scale = _finest(plan, sizes)
         return max(1, math.ceil(sizes.pixels / (plan.view[0] * plan.view[1] * scale**2)))
     total = front = 1
     for step in plan.steps:
         front *= step.glimpses
         total += front
     return total
+
+
+def odd_plan(plan: Plan, config: Config, sizes: Sizes) -> list[str]:
+    """Say what of a plan can hardly be meant: views much finer or coarser than the images are."""
+    shown = _finest(plan, sizes)
+    asked = config.finest_mpp if plan.tiles is None else plan.tiles
+    way_out = ""
+    if isinstance(asked, float) and sizes.mpp is not None:
+        way_out = (
+            f"; {asked:g} µm per pixel are asked for and the images have {sizes.mpp:g}: is the "
+            "mpp of the table or the files right?"
+        )
+    if shown < 1 / _ABSURD:
+        what = "tiles" if plan.tiles is not None else "last views"
+        return [f"the {what} enlarge the image's own pixels {1 / shown:,.0f} times{way_out}"]
+    whole = sizes.side / plan.view_at(0)[0]
+    wanted = shown if plan.tiles is not None else config.finest
+    if plan.tiles is None and config.finest_mpp is not None and sizes.mpp is not None:
+        wanted = config.finest_mpp / sizes.mpp
+    if wanted > _ABSURD * max(whole, 1):
+        said = f"the finest view is to show {wanted:,.0f} image pixels a pixel, and the whole image"
+        return [f"{said} at once shows {whole:,.2g}: there is nothing to zoom into{way_out}"]
+    return []
+
+
+def _finest(plan: Plan, sizes: Sizes) -> float:
+    """Return how many image pixels a pixel of the finest views shows, of a median image."""
+    if plan.tiles is not None:
+        return 1.0 if plan.tiles == "native" or not sizes.mpp else float(plan.tiles) / sizes.mpp
+    if not plan.steps:
+        return 1.0  # one look at the whole image, small or large
+    shown = sizes.side
+    for step in plan.steps:
+        shown *= step.patch
+    return shown / plan.view[0]
 
 
 def shown_plan(plan: Plan, sizes: Sizes) -> list[str]:
@@ -198,9 +236,10 @@ def shown_plan(plan: Plan, sizes: Sizes) -> list[str]:
     shown = sizes.side
     for level, step in enumerate(plan.steps, start=1):
         shown *= step.patch
+        wide = f"{shown:,.0f}" if shown >= 1 else f"{shown:.2g}"
         lines.append(
             f"level {level}: {step.glimpses} of {step.rows} x {step.columns} candidates of each "
-            f"view, {shown:,.0f} px wide, at {shown / width:.2g} image px per pixel"
+            f"view, {wide} px wide, at {shown / width:.2g} image px per pixel"
         )
     count = looks(plan, sizes)
     seen = (count - 1) * width * height + first[0] * first[1]

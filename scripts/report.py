@@ -196,6 +196,11 @@ def shown(text: str) -> str:
     return lines.encode(encoding, "backslashreplace").decode(encoding)
 
 
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """Return a number with the word for what is counted: "1 epoch", "2 epochs", "1 batch"."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def say(sentence: str) -> None:
     """Print one line to stderr, which shows what it cannot encode as codes."""
     print(f"tnet: {clean(sentence)}", file=sys.stderr)

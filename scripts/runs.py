@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tnet.errors import DataError, TNetError, UsageError
 from tnet.scripts.config import ABOUT, Config, read_config
-from tnet.scripts.files import OutputError, write_file, writing
+from tnet.scripts.files import IN_PLACE, OutputError, PlaceError, write_file, writing
 from tnet.scripts.report import say
 
 State = Literal["new", "begun", "finished"]
@@ -97,25 +97,46 @@ class Run:
         """
         if self.state == "new":
             return
-        values = read_config(self.config)
-        key = config.differs(Config().changed(values))
+        begun, sha256 = self._begun_with()
+        key = config.differs(begun)
         if key is not None:
-            before, now = values.get(key), config.to_dict()[key]
+            before, now = begun.to_dict()[key], config.to_dict()[key]
             raise UsageError(
                 f"{self.folder}: was begun with {key}={before!r} and is now asked for {now!r}; "
                 "leave it as it was, or name another folder with --out"
             )
-        if self._about().get("data_sha256") != digest(data):
+        if sha256 != digest(data):
             raise UsageError(
                 f"{self.folder}: was begun with another table than {data} is now; name another "
                 "folder with --out"
             )
 
-    def _about(self) -> dict[str, Any]:
-        import yaml
+    def _begun_with(self) -> tuple[Config, str]:
+        """Return the configuration of the run, and the hash of its table.
 
-        about = yaml.safe_load(self.config.read_text(encoding="utf-8")).get(ABOUT, {})
-        return dict(about)
+        Raises:
+            UsageError: if the file that says so is damaged.
+        """
+        try:
+            values = read_config(self.config, about=True)
+            about = values.pop(ABOUT, None)
+            if not isinstance(about, dict) or not isinstance(about.get("data_sha256"), str):
+                raise UsageError("it does not say which table it was")
+            return Config().changed(values), about["data_sha256"]
+        except UsageError as error:
+            said = str(error).removeprefix(f"{self.config}: ")
+            raise UsageError(
+                f"{self.config}: is damaged, so that nobody knows what the training was ({said}); "
+                "put it back as it was, or name another folder with --out"
+            ) from error
+
+    def progress(self) -> tuple[int, int] | None:
+        """Return how many epochs are done and how many there are to be; None if nobody knows."""
+        try:
+            epochs = Config().changed(read_config(self.config)).epochs
+            return max((int(row["epoch"]) for row in read_rows(self.metrics)), default=0), epochs
+        except (TNetError, KeyError, ValueError):
+            return None
 
     def write_config(self, config: Config, about: Mapping[str, Any]) -> None:
         """Write the configuration, and what else is to be known of the run.
@@ -228,6 +249,8 @@ def saving(path: Path) -> Iterator[None]:
         raise
     except TNetError as error:
         # Writers of their own say DataError; what stands behind it tells why.
+        if isinstance(error.__cause__, IN_PLACE):
+            raise PlaceError(str(error)) from error
         if isinstance(error.__cause__, OSError):
             raise OutputError(str(error)) from error
         raise

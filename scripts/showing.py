@@ -7,6 +7,7 @@ from typing import Any
 from tnet.scripts.fitting import Measure, Task, precision
 from tnet.scripts.planning import Sizes, looks, shown_plan
 from tnet.scripts.progress import duration
+from tnet.scripts.report import counted
 
 Tell = Callable[[str], None]
 
@@ -26,26 +27,25 @@ class Ready:
     notes: tuple[str, ...]
 
 
-def announced(ready: Ready, device: str, took: Measure, tell: Tell) -> dict[str, Any]:
+def announced(ready: Ready, device: str, tell: Tell) -> dict[str, Any]:
     """Say what is going to be done, and return it.
 
     Args:
         ready: the training.
         device: where.
-        took: what its steps took.
         tell: says a sentence.
     """
     task, config = ready.task, ready.task.config
     model, plan = task.model, task.model.plan
-    seconds = took.whole(task.batches, config.epochs, remembered=task.remembers)
     for split, counts in task.parts.counts().items():
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         rows = task.parts.train if split == "train" else task.parts.val
-        tell(f"{split}: {len(rows)} images ({listed})")
+        tell(f"{split}: {counted(len(rows), 'image')} ({listed})")
     if task.parts.unreadable:
         entry, why = task.parts.unreadable[0]
         count = len(task.parts.unreadable)
-        tell(f"{count} cannot be read and are left out; the first, row {entry.row}: {why}")
+        what = "image cannot be read and is" if count == 1 else "images cannot be read and are"
+        tell(f"{count} {what} left out; the first, row {entry.row}: {why}")
     for note in ready.notes:
         tell(f"note: {note}")
     million = sum(weights.numel() for weights in model.parameters()) / 1e6
@@ -53,28 +53,44 @@ def announced(ready: Ready, device: str, took: Measure, tell: Tell) -> dict[str,
     network = options.get("backbone", "its own backbone")
     tell(
         f"model: {config.model}, recipe {recipe}, {network}, {million:.1f} M parameters, "
-        f"{model.expects.bands} bands of {model.expects.dtype}"
+        f"{counted(model.expects.bands, 'band')} of {model.expects.dtype}"
     )
     for line in shown_plan(plan, ready.sizes):
         tell(f"plan: {line}")
-    memory = "" if took.memory is None else f" and {took.memory / 2**30:.1f} GiB of memory"
     tell(
-        f"{config.epochs} epochs of {task.batches} batches of {config.batch} on the {device} "
-        f"({precision(config, device)}), images varied: {task.augment}"
+        f"{counted(config.epochs, 'epoch')} of {counted(task.batches, 'batch', 'batches')} of "
+        f"{counted(config.batch, 'image')} on the {device} ({precision(config, device)}), images "
+        f"varied: {task.augment}"
     )
-    tell(f"a batch takes {took.later:.2g} s{memory}; in all about {duration(seconds)}")
     return {
         "plan": plan.to_dict(),
         "looks": looks(plan, ready.sizes),
         "images": task.parts.counts(),
         "unreadable": len(task.parts.unreadable),
+        "blank": len(task.parts.blank),
         "batches": task.batches,
         "steps": task.steps,
-        "seconds_per_batch": took.later,
-        "expected_seconds": seconds,
-        "memory": took.memory,
         "freeze": task.freeze,
         "augment": task.augment,
         "config": config.to_dict(),
         "notes": list(ready.notes),
+    }
+
+
+def timed(ready: Ready, took: Measure, tell: Tell) -> dict[str, Any]:
+    """Say how long the training will take and how much memory, and return it.
+
+    Args:
+        ready: the training.
+        took: what its steps took.
+        tell: says a sentence.
+    """
+    task = ready.task
+    seconds = took.whole(task.batches, task.config.epochs, remembered=task.remembers)
+    memory = "" if took.memory is None else f" and {took.memory / 2**30:.1f} GiB of memory"
+    tell(f"a batch takes {took.later:.2g} s{memory}; in all about {duration(seconds)}")
+    return {
+        "seconds_per_batch": took.later,
+        "expected_seconds": seconds,
+        "memory": took.memory,
     }

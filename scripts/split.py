@@ -65,8 +65,8 @@ def split(  # noqa: PLR0913 - Typer makes a flag of every argument
 
     Rows of one group, and copies of one image, are never parted; every class is in every split.
     """
-    from tnet.datasets.checking import same_content
-    from tnet.datasets.manifest import read_manifest
+    from tnet.datasets.copies import same_content
+    from tnet.datasets.manifest import joined_labels, read_manifest
     from tnet.datasets.table import listed, read_table
     from tnet.scripts.report import print_json, say
 
@@ -74,6 +74,8 @@ def split(  # noqa: PLR0913 - Typer makes a flag of every argument
         data, separator=separator, images=not skip_images, group=by, split=False
     )
     _check_groups(manifest, by)
+    if (joined := joined_labels(manifest, "--separator ")) is not None:
+        say(f"note: {data}: {joined}")
     copies = () if skip_images else same_content(manifest.entries)
     for same in copies:
         rows = listed([entry.row for entry in same])

@@ -95,6 +95,10 @@ def train(  # noqa: PLR0913 - Typer makes a flag of every argument
     if out is None and not dry_run:
         raise UsageError("name a folder for the training with --out, such as --out run1")
     flags = (model, recipe, backbone, pretrained, glimpses, start, device)
+    for name, value in zip(_OUT_OF_TABLE, flags, strict=True):
+        if value is not None and not value.strip():
+            flag = {"start": "--from"}.get(name, f"--{name}")
+            raise UsageError(f"{flag} is empty; say something, or leave it out for its default")
     values = {} if config is None else read_config(config)
     values |= settings_of(settings or [])
     values |= {n: v for n, v in zip(_OUT_OF_TABLE, flags, strict=True) if v is not None}

@@ -11,15 +11,17 @@ import typer
 from tnet import __version__
 from tnet.bundle import load, save
 from tnet.datasets.statistics import entry_statistics
+from tnet.scripts.blanks import without_blanks
 from tnet.scripts.building import Built, Traits, built, place_of
 from tnet.scripts.config import Config
 from tnet.scripts.fitting import Task, fit, measured
 from tnet.scripts.options import chosen_device
 from tnet.scripts.parts import Parts, manifest_of, parted, remembered, write_parts
-from tnet.scripts.planning import sizes_of
+from tnet.scripts.planning import odd_plan, sizes_of
 from tnet.scripts.report import say
 from tnet.scripts.runs import Run, digest, saving
-from tnet.scripts.showing import Ready, announced
+from tnet.scripts.sense import without_effect
+from tnet.scripts.showing import Ready, announced, timed
 from tnet.scripts.stopping import Stopped
 
 if TYPE_CHECKING:
@@ -37,7 +39,8 @@ def dry(data: Path, config: Config) -> dict[str, Any]:
     """
     device = chosen_device(config.device)
     ready = prepared(data, config)
-    return announced(ready, device, measured(ready.task, device), say)
+    page = announced(ready, device, say)
+    return page | timed(ready, measured(ready.task, device), say)
 
 
 def run_training(data: Path, out: Path, config: Config) -> dict[str, Any]:
@@ -68,7 +71,10 @@ def run_training(data: Path, out: Path, config: Config) -> dict[str, Any]:
                 task = ready.task
                 memory = _memory(task, run, stack)
                 begin(run, data, ready)
-                announced(ready, device, measured(task, device, memory), run.tell)
+                # Before the trial, which a plan that is too large may not survive.
+                announced(ready, device, run.tell)
+                run.tell(f"which image is for what: {run.splits}")
+                timed(ready, measured(task, device, memory), run.tell)
             return _fitted(task, run, device, memory, data)
 
 
@@ -92,6 +98,7 @@ def _fitted(
         "measured": best.values,
         "images": task.parts.counts(),
         "unreadable": len(task.parts.unreadable) + keeping.failed,
+        "blank": len(task.parts.blank),
         "seconds": round(keeping.seconds, 1),
     }
     run.finish(page)
@@ -108,8 +115,9 @@ def prepared(data: Path, config: Config) -> Ready:
     manifest = manifest_of(data, config)
     parts = parted(manifest, config, _told())
     names = [str(entry.image) for entry in parts.train]
-    sizes = sizes_of(parts.facts, names, config.mpp)
-    first = parts.facts[0]
+    facts = [parts.facts[entry.row] for entry in parts.train]
+    sizes = sizes_of(facts, names, config.mpp)
+    first = facts[0]
     traits = Traits(
         classes=manifest.classes,
         multilabel=manifest.multilabel,
@@ -119,8 +127,10 @@ def prepared(data: Path, config: Config) -> Ready:
         statistics=lambda: entry_statistics(parts.train, seed=config.seed),
     )
     model = built(config, traits)
+    parts = without_blanks(parts, model.model.plan)
     task = task_of(model, parts, config)
-    return Ready(task, sizes, (*parts.notes, *model.notes))
+    odd = odd_plan(model.model.plan, config, sizes)
+    return Ready(task, sizes, (*parts.notes, *model.notes, *without_effect(task), *odd))
 
 
 def task_of(model: Built, parts: Parts, config: Config) -> Task:

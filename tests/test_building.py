@@ -134,6 +134,11 @@ def test_tiles_freeze_the_backbone_and_weigh_by_attention() -> None:
     assert any("has learned nothing" in note for note in made.notes)
 
 
+def test_freezing_what_has_learned_nothing_is_told() -> None:
+    assert any("frozen it never will" in note for note in build(freeze="backbone").notes)
+    assert not any("frozen it" in note for note in build().notes)
+
+
 def test_the_same_seed_makes_the_same_weights() -> None:
     one, same, other = (build(seed=seed).model.state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[key], same[key]) for key in one)

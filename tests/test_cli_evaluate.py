@@ -21,6 +21,7 @@ from tnet.scripts.evaluation import Seen
 from tnet.scripts.evaluation_boxes import found
 from tnet.scripts.evaluation_page import page_of
 from tnet.scripts.evaluation_report import report_of, text_of
+from tnet.scripts.runs import Run
 
 FIGURES = ("accuracy", "balanced_accuracy", "f1", "auroc", "auprc", "log_loss", "brier", "ece")
 NAMED = (
@@ -314,6 +315,34 @@ def test_a_run_knows_what_it_kept_back(
         assert (document(done)["n"], document(done)["split"]) == (count, part)
 
 
+def test_a_run_that_is_not_finished_is_told(
+    tnet: CommandLine, model: Path, table: Path, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "run")
+    run.inner.mkdir(parents=True)
+    run.model.write_bytes(model.read_bytes())
+    run.checkpoint.write_bytes(b"")
+    run.config.write_text("epochs: 30\n")
+    run.metrics.write_text("epoch,val_loss\n1,3\n2,2\n")
+    for named in (run.folder, run.model):
+        done = tnet("evaluate", named, table, "--no-curve", "--json")
+        assert done.code == 0
+        assert "is not finished but stopped at epoch 2 of 30" in done.err
+        assert any("epoch 2 of 30" in note for note in document(done)["notes"])
+    run.finish({})
+    assert "not finished" not in tnet("evaluate", run.folder, table, "--no-curve").err
+
+
+def test_a_report_has_room_before_the_work_begins(
+    tnet: CommandLine, model: Path, table: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out" / "report.html").mkdir(parents=True)
+    done = tnet("evaluate", model, table, "--no-curve", "--out", tmp_path / "out")
+    assert (done.code, done.out) == (2, "")
+    assert "report.html is a folder; name another place with --out" in done.err
+    assert not (tmp_path / "out" / "predictions.csv").exists()
+
+
 def test_a_folder_without_a_model(tnet: CommandLine, table: Path, tmp_path: Path) -> None:
     done = tnet("evaluate", tmp_path, table)
     assert done.code == 2
@@ -357,6 +386,7 @@ def test_a_box_outside_its_image_is_named(
     done = tnet("evaluate", model, table, "--json", "--no-curve")
     assert (done.code, document(done)["n"]) == (4, 1)
     assert "the box 500,5,4,4 lies outside the image of 120 x 90 pixels" in done.err
+    assert f"{table}, row 3: " in done.err
 
 
 def test_a_mask_is_as_good_as_boxes(

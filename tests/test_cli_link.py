@@ -125,8 +125,9 @@ def test_a_place_where_nothing_can_be_written(
 ) -> None:
     place = slide / "inside" / "a.zarr"
     done = tnet("link", slide, place)
-    assert (done.code, done.out) == (6, "")
-    assert done.err == f"tnet: {place} cannot be written (Not a directory)\n"
+    assert (done.code, done.out) == (2, "")
+    said = "for something else is in its place (Not a directory); name another one"
+    assert done.err == f"tnet: {place} cannot be written, {said}\n"
 
 
 def test_the_disk_is_full(

@@ -130,6 +130,11 @@ def test_several_labels(tnet: CommandLine, tmp_path: Path) -> None:
     counts = json.loads(done.out)["splits"][0]
     assert counts["images"] == {"train": 21, "val": 3, "test": 6}
     assert counts["classes"]["test"] == {"a": 4, "b": 2}
+    assert "look like several" not in done.err
+    path.write_text("\n".join(["image,label", *(line for line in lines if line[-1] != ",")]))
+    done = tnet("split", path, "--skip-images", "-o", tmp_path / "other.csv")
+    assert "labels such as 'a|b' (rows " in done.err
+    assert "say --separator '|'" in done.err
 
 
 @pytest.mark.parametrize(

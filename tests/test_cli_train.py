@@ -102,8 +102,9 @@ def test_a_table_becomes_a_model(tnet: CommandLine, data: Path, tmp_path: Path) 
     splits = [row["split"] for row in rows(run / "splits.csv")]
     assert (splits.count("train"), splits.count("unreadable")) == (19, 1)
     # What is going to be done is said before, and a line an epoch while it is.
-    for said in ("21.png", "for validation: 2 of its 21", "plan: level 1", "in all about"):
-        assert said in done.err
+    told = ("21.png", "for validation: 2 of its 21", "plan: level 1", "splits.csv", "in all about")
+    places = [done.err.index(said) for said in told]
+    assert places == sorted(places)
     assert done.err.count("epoch 6/6") == 1
     assert "Lightning" not in done.err
     picture = data.parent / "0.png"
@@ -127,6 +128,7 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(
         done = tnet("train", data, "--out", parts, *given)
     assert done.code == 130
     assert "the same command goes on from here" in done.err
+    assert Run(parts).progress() == (0, 2)
     with pytest.MonkeyPatch.context() as patch:  # now amid the second epoch, without a farewell
         at_batch(5, lambda: 1 / 0, patch)
         assert tnet("train", data, "--out", parts, *given).code == 1
@@ -178,12 +180,18 @@ def test_a_run_is_of_one_configuration_one_table_and_one_process(
         (["--out", "{new}", "--set", "finest_mpp=1"], 3, "add a column mpp to the table"),
         (["--out", "{new}", "--pretrained", "{data}"], 3, "is neither of torch.save nor"),
         (["--out", "{new}", "--from", "{folder}"], 2, "holds no model.safetensors"),
+        (["--out", "{new}", "--glimpses", ""], 2, "--glimpses is empty; say something"),
+        (["--out", "{new}", "--from", " "], 2, "--from is empty"),
+        (["--out", "{new}", "--set", "supervise=1"], 2, "no image to train on has a box or a"),
+        (["--out", "{data}/run"], 2, "cannot be written, for something else is in its place"),
+        (["--out", "{new}", "--config", "{folder}"], 2, "cannot be read (Is a directory)"),
     ],
 )
 def test_mistakes_are_one_sentence(
     tnet: CommandLine, data: Path, tmp_path: Path, arguments: list[str], code: int, said: str
 ) -> None:
     names = {"{data}": data, "{folder}": data.parent, "{new}": tmp_path / "run"}
+    names["{data}/run"] = data / "run"
     done = tnet("train", data, *(names.get(part, part) for part in arguments))
     assert (done.code, done.out) == (code, "")
     assert said in done.err
@@ -195,10 +203,48 @@ def test_a_dry_run_tells_and_writes_nothing(tnet: CommandLine, data: Path, tmp_p
     done = tnet("train", data, "--out", run, "--dry-run", "--json", *options())
     assert done.code == 0
     page = json.loads(done.out)
+    assert "splits.csv" not in done.err
     assert page["looks"] == 3
     assert page["expected_seconds"] > 0
     assert page["steps"] == 2 * 5
     assert not run.exists()
+
+
+def test_the_plan_is_shown_before_a_trial_that_may_not_end(
+    tnet: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("tnet.scripts.training.measured", dies)
+    told = options(epochs=1, batch=1, finest=0.01)
+    done = tnet("train", data, "--dry-run", *told)
+    assert done.code != 0
+    assert "plan: level 1" in done.err
+    assert "note: the last views enlarge the image's own pixels 100 times" in done.err
+    assert "1 epoch of 19 batches of 1 image on the cpu" in done.err
+
+
+def test_images_of_background_are_named_and_left_out(
+    tnet: CommandLine, data: Path, tmp_path: Path
+) -> None:
+    lines = ["image,label,split"]
+    for i in range(12):
+        pixels = np.full((48, 48, 3), 250 if i in (4, 10) else 90, np.uint8)
+        pixels[0, i] = 0 if i not in (4, 10) else 249
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        lines.append(f"{i}.png,{'ab'[i % 2]},{'train' if i < 8 else 'val'}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    run = tmp_path / "run"
+    done = tnet("train", tmp_path / "t.csv", "--out", run, "--json", *options(epochs=1))
+    assert done.code == 0, done.err
+    assert "2 images show nothing but background and are left out, the first in row 6" in done.err
+    page = json.loads(done.out)
+    assert (page["blank"], page["images"]["train"]) == (2, {"a": 3, "b": 4})
+    assert [row["split"] for row in rows(run / "splits.csv")].count("background") == 2
+    done = tnet("evaluate", run, tmp_path / "t.csv", "--split", "val", "--no-curve", "--json")
+    assert json.loads(done.out)["n"] == 4
+    assert "1 image shows nothing but background" in done.err
 
 
 @pytest.mark.parametrize("kind", ["thumbnail", "random", "tiles"])
@@ -272,6 +318,40 @@ def test_a_damaged_checkpoint_is_named(
     assert "Traceback" not in done.err
     checkpoint.unlink()  # as the sentence says
     assert tnet("train", data, "--out", run, *given).code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("a: [1", "is not YAML"),
+        ("epochs: 2", "it does not say which table it was"),
+        ("about: 3", "it does not say which table it was"),
+        ("xyzzy: 3\nabout: {data_sha256: x}", "there is no key 'xyzzy'"),
+        ("lr: fast\nabout: {data_sha256: x}", "lr must be a number"),
+    ],
+)
+def test_a_damaged_configuration_is_named(
+    tnet: CommandLine, data: Path, tmp_path: Path, text: str, why: str
+) -> None:
+    run = Run(tmp_path / "run")
+    with run.held():
+        run.finish({})
+    run.config.write_text(text)
+    done = tnet("train", data, "--out", run.folder, *options())
+    assert done.code == 2
+    assert f"{run.config}: is damaged, so that nobody knows what" in done.err
+    assert why in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_folder_in_the_place_of_a_file_is_no_full_disk(
+    tnet: CommandLine, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").mkdir()
+    done = tnet("train", data, "--out", tmp_path / "run", *options())
+    assert done.code == 2
+    assert "config.yaml cannot be written, for something else is in its place" in done.err
 
 
 def test_several_labels_and_other_bands(tnet: CommandLine, tmp_path: Path) -> None:
@@ -361,6 +441,8 @@ def test_a_training_without_progress_ends_early(
     assert done.code == 0, done.err
     assert json.loads(done.out)["epochs"] == 3
     assert "no progress for 2 epochs" in done.err
+    # Which of two equal epochs is kept is told with what decided.
+    assert done.err.count(" (a tie with epoch 1, cross-entropy ") == 2
 
 
 def test_the_keys_can_be_listed(tnet: CommandLine) -> None:

@@ -11,7 +11,8 @@ import tifffile
 from command_line import picture, write_png, write_zarr
 
 from tnet.datasets.boxes import mask_boxes
-from tnet.datasets.checking import check_images, same_content
+from tnet.datasets.checking import check_images
+from tnet.datasets.copies import same_content
 from tnet.datasets.manifest import Manifest, read_manifest
 from tnet.errors import DataError
 from tnet.geometry import Region
@@ -94,6 +95,13 @@ def test_every_column_is_understood(tmp_path: Path) -> None:
     assert manifest.part("test") == ()
 
 
+def test_columns_that_are_no_box_are_left_alone(tmp_path: Path) -> None:
+    text = "image,label,width,height,note\na.png,1,640,480,nan\nb.png,0,64,48,\n"
+    assert [entry.boxes for entry in read(tmp_path, text).entries] == [(), ()]
+    text = "image,label,x,y\na.png,1,6,4\nb.png,0,3,5\n"
+    assert [entry.boxes for entry in read(tmp_path, text).entries] == [(), ()]
+
+
 def test_boxes_in_four_columns(tmp_path: Path) -> None:
     text = "image,label,x,y,width,height\na.png,1,5,6.5,7,8\nb.png,0,,,,\n"
     manifest = read(tmp_path, text)
@@ -167,6 +175,13 @@ def test_files_are_looked_for_beside_the_table(tmp_path: Path) -> None:
         ('image,label,box\na,1,"-9,2,5,3"\nb,2,\n', "row 2 has a box that lies outside"),
         ("image,label,x,y,w,h\na,1,1,2,3,\nb,2,,,,\n", "row 2 has a box that must be"),
         ("image,label\nhttps://x.org/a.zarr,1\nb,2\n", "row 2: https://x.org/a.zarr is an address"),
+        ("image,label,x,y,w\na,1,1,2,3\nb,2,,,\n", "columns x, y, width of a box and no column 'h"),
+        ("image,label,class\na,1,x\nb,2,y\n", "2 columns for the label, 'label' and 'class'"),
+        ("image,label,Label\na,1,x\nb,2,y\n", "2 columns for the label, 'label' and 'Label'"),
+        ("image,label,case,patient\na,1,x,x\nb,2,y,y\n", "for the group, 'case' and 'patient'"),
+        ("image,label\na,1\nb,NaN\nc,2\n", "row 3 has the label 'nan', which means that it is"),
+        ("image,label,group\na,1,nan\nb,2,nan\n", "rows 2 and 3 have the group 'nan'"),
+        ("image,label,mpp\na,1,nan\nb,2,1\n", "row 2 has the mpp 'nan'"),
     ],
 )
 def test_mistakes_name_the_file_and_the_rows(tmp_path: Path, text: str, said: str) -> None:
@@ -201,7 +216,7 @@ def test_what_is_no_table_is_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.csv cannot be read \(No such file"):
         read_manifest(tmp_path / "none.csv")
     (tmp_path / "data.csv").write_bytes("image,label\nä.png,x\n".encode("latin-1"))
-    with pytest.raises(DataError, match="row 2 is no text in UTF-8"):
+    with pytest.raises(DataError, match=r"row 2 holds a letter that is not in UTF-8.*Windows"):
         read_manifest(tmp_path / "data.csv")
 
 
@@ -339,5 +354,44 @@ def test_images_of_other_bands_or_values_are_an_error(tmp_path: Path) -> None:
 
 def test_a_box_outside_its_image_is_an_error(tmp_path: Path) -> None:
     manifest = images(tmp_path, 2, box=['"100,80,50,50"', '"120,0,5,5"'])
-    with pytest.raises(DataError, match=r"row 3: the box 120,0,5,5 lies outside the image of 120"):
-        check_images(manifest.entries)
+    said = r"data\.csv: row 3: .*1\.png: the box 120,0,5,5 lies outside the image of 120"
+    with pytest.raises(DataError, match=said):
+        check_images(manifest.entries, source=manifest.path)
+
+
+def test_masks_are_read_with_their_images(tmp_path: Path) -> None:
+    dots = np.zeros((9, 12), np.uint8)
+    write_png(tmp_path / "none.png", dots)
+    dots[2, 3] = dots[7, 9] = 1
+    write_png(tmp_path / "two.png", dots)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    masks = ["two.png", "none.png", "broken.png", *[""] * 17]
+    checked = check_images(images(tmp_path, 20, mask=masks).entries)
+    assert [fact.boxes for fact in checked.facts[:3]] == [2, 0, 0]
+    ((entry, reason),) = checked.unreadable
+    assert entry.row == 4
+    assert "its mask cannot be read: " in reason
+    assert "broken.png" in reason
+
+
+def test_an_image_without_a_number_cannot_be_read(tmp_path: Path) -> None:
+    lines = ["image,label"]
+    for number in range(20):
+        pixels = picture(seed=number).astype(np.float32)
+        pixels[: 90 - number] = np.nan  # of the first all
+        tifffile.imwrite(tmp_path / f"{number}.tif", pixels, photometric="rgb")
+        lines.append(f"{number}.tif,{'ab'[number % 2]}")
+    checked = check_images(read_manifest(table(tmp_path, "\n".join(lines))).entries)
+    ((entry, reason),) = checked.unreadable
+    assert entry.row == 2
+    assert "0.tif: not one of its pixels is a number" in reason
+
+
+def test_how_much_of_an_image_is_no_background(tmp_path: Path) -> None:
+    manifest = images(tmp_path, 3)
+    glass = np.full((90, 120, 3), 250, np.uint8)
+    write_png(tmp_path / "0.png", glass)
+    glass[:, :60] = 100
+    write_png(tmp_path / "1.png", glass)
+    shown = [fact.shown for fact in check_images(manifest.entries).facts]
+    assert shown == [0, pytest.approx(0.5, abs=0.05), 1]

@@ -8,7 +8,7 @@ from tnet.datasets.checking import ImageFacts
 from tnet.errors import DataError, UsageError
 from tnet.plan import Plan, Step
 from tnet.scripts.config import Config
-from tnet.scripts.planning import Sizes, looks, plan_for, shown_plan, sizes_of
+from tnet.scripts.planning import Sizes, looks, odd_plan, plan_for, shown_plan, sizes_of
 
 SLIDE = Sizes(side=100_000, pixels=1e10, mpp=0.25, largest=30_000)
 PHOTO = Sizes(side=230, pixels=230**2, unscaled=("a.png",))
@@ -67,7 +67,9 @@ def test_a_scale_ends_the_walk_of_the_largest_image() -> None:
 
 
 def test_a_scale_needs_images_that_know_theirs() -> None:
-    with pytest.raises(DataError, match=r"finest_mpp is in µm, and 1 images .* a\.png; add"):
+    with pytest.raises(
+        DataError, match=r"finest_mpp is in µm, and the scale of 1 image is unknown: a\.png; add"
+    ):
         plan(PHOTO, finest_mpp=0.5)
     with pytest.raises(DataError, match="tiles is in µm"):
         plan(PHOTO, model="tiles", tiles=0.5)
@@ -91,6 +93,31 @@ def test_an_official_plan_keeps_its_grids() -> None:
     deeper = plan(SLIDE, base, glimpses="2,1")
     assert [(s.rows, s.glimpses) for s in deeper.steps] == [(5, 2), (5, 1)]
     assert deeper.view == (77, 77)
+
+
+TOO_COARSE = Sizes(side=4000, pixels=1.6e7, mpp=1000.0, largest=4e6)
+
+
+def odd(sizes: Sizes, **values: object) -> str:
+    config = Config().changed(values)
+    return " ".join(odd_plan(plan_for(config, sizes, Plan()), config, sizes))
+
+
+def test_a_plan_that_can_hardly_be_meant_is_named() -> None:
+    for values in ({"finest_mpp": 0.5}, {"model": "tiles", "tiles": "0.5"}):
+        said = odd(TOO_COARSE, **values)
+        assert "enlarge the image's own pixels 2,000 times; 0.5 µm per pixel are asked" in said
+        assert "the images have 1000: is the mpp of the table or the files right?" in said
+        assert odd(SLIDE, **values) == ""
+    assert "nothing to zoom into" in odd(SLIDE, finest_mpp=1e4)
+    assert "100,000 image pixels a pixel" in odd(SLIDE, finest=1e5, glimpses="2")
+    assert "nothing to zoom into" in odd(SLIDE, model="tiles", tiles="1e4")
+
+
+@pytest.mark.parametrize("sizes", [SLIDE, PHOTO])
+@pytest.mark.parametrize("values", [{}, {"glimpses": "4"}, {"model": "thumbnail"}, {"finest": 2}])
+def test_usual_plans_are_not_named(sizes: Sizes, values: dict[str, object]) -> None:
+    assert odd(sizes, **values) == ""
 
 
 def test_looks_are_counted_down_the_tree() -> None:
