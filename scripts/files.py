@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from tnet.errors import DataError, TNetError, UsageError
 
 if TYPE_CHECKING:
+    from tnet.model import TNet
     from tnet.pyramid import Pyramid
     from tnet.record import Walk
     from tnet.scripts.inputs import Source
@@ -31,30 +32,38 @@ class OutputError(TNetError):
 
 
 class Files:
-    """A folder of results: predictions.csv, walks/NAME.json and overlays/NAME.png.
+    """A folder of results: predictions.csv, walks/NAME.json, overlays/NAME.png, pixels/NAME.npz.
 
     Args:
         folder: it and its sub-folders are made.
         paths: of the images; each gets a name for its files.
         classes: of the model.
         overlay: longer side of the overlays' image in pixels; None draws none.
+        keeper: the model that walks, to keep the pixels that it was given; None keeps none.
 
     Raises:
         UsageError: if the folder cannot be made.
     """
 
     def __init__(
-        self, folder: Path, paths: "Sequence[Source]", classes: Sequence[str], overlay: int | None
+        self,
+        folder: Path,
+        paths: "Sequence[Source]",
+        classes: Sequence[str],
+        overlay: int | None,
+        keeper: "TNet | None" = None,
     ) -> None:
         from tnet.scripts.inputs import output_names
 
         self._folder = folder
         self._classes = classes
         self._overlay = overlay
+        self._keeper = keeper
         self._names = dict(zip(paths, output_names(paths), strict=True))
         self._started = False
         try:
-            for name in ("walks", "overlays")[: 1 if overlay is None else 2]:
+            wanted = {"walks": True, "overlays": overlay is not None, "pixels": keeper is not None}
+            for name in (name for name, there in wanted.items() if there):
                 (folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(
@@ -65,7 +74,7 @@ class Files:
     def write_walk(
         self, path: "Source", walk: "Walk", pyramid: "Pyramid", result: "Result"
     ) -> "Result":
-        """Write an image's walk and its overlay; return its result with what is to be said of it.
+        """Write down what came of an image; return its result with what is to be said of it.
 
         Raises:
             DataError: if the walk holds what JSON does not know.
@@ -78,6 +87,11 @@ class Files:
             raise DataError(f"{path}: its walk cannot be written as JSON ({error})") from error
         write_file(self._folder / "walks" / f"{name}.json", text)
         result = replace(result, walk=f"walks/{name}.json")
+        if self._keeper is not None:
+            from tnet.replaying import pixels_of
+
+            seen = pixels_of(self._keeper, walk, pyramid)
+            write_file(self._folder / "pixels" / f"{name}.npz", seen.to_bytes())
         if self._overlay is None:
             return result
         try:
