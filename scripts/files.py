@@ -1,9 +1,7 @@
 """What is written into the folder of results, so that a run may end at any moment."""
 
-import csv
 import errno
 import io
-import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tnet.adapters.exports.table import csv_cell, csv_line
 from tnet.errors import DataError, TNetError, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from tnet.scripts.inputs import Source
     from tnet.scripts.report import Result
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet recognises one
 _BEFORE = ("image", "walk", "outcome", "label", "confidence")
 _AFTER = ("glimpses", "pixels", "share", "seconds", "width", "height", "mpp", "error", "notes")
 
@@ -145,20 +143,6 @@ def csv_row(result: "Result", classes: Sequence[str]) -> str:
     probabilities = [result.probabilities.get(name) for name in classes]
     before, after = ([csv_cell(values.get(name)) for name in names] for names in (_BEFORE, _AFTER))
     return csv_line([*before, *map(csv_cell, probabilities), *after])
-
-
-def csv_line(cells: Sequence[object]) -> str:
-    """Return cells as one row of a table."""
-    file = io.StringIO(newline="")
-    csv.writer(file, lineterminator="\n").writerow(cells)
-    return file.getvalue()
-
-
-def csv_cell(value: object) -> object:
-    """Return a value as a table may hold it: no formula, and nothing for what is no number."""
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager
