@@ -130,6 +130,12 @@ class Walk:
         """Pixels looked at, as a fraction of the image's own."""
         return self.pixels / (self.width * self.height)
 
+    def _repr_html_(self) -> str:
+        """Show the walk in a notebook."""
+        from tnet.notebook import html_of
+
+        return html_of(self)
+
     def __eq__(self, other: object) -> bool:
         """Two walks are equal when their records are; features are not compared."""
         return isinstance(other, Walk) and self.to_json() == other.to_json()
