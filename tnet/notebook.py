@@ -22,7 +22,7 @@ def html_of(walk: "Walk") -> str:
     said = escape(walk.label or walk.outcome)
     if walk.confidence is not None:
         said += f" {walk.confidence:.1%}"
-    cost = f"{walk.looks} glimpses, {walk.share:.2g} of {walk.width} x {walk.height} pixels"
+    cost = f"{walk.looks} glimpses, {walk.share * 100:.2g} % of {walk.width} x {walk.height} pixels"
     return (
         '<div style="display:flex;gap:16px;flex-wrap:wrap;align-items:flex-start">'
         f"{_drawing(walk)}<div><b>{said}</b><br>{escape(walk.image)}<br>{cost}{_table(walk)}</div>"
