@@ -59,7 +59,7 @@ def scaled(transform: tuple[float, ...], x: float, y: float) -> tuple[float, ...
 
 def unit_of(crs: str | None) -> str | None:
     """Return the unit of the x and y axes, None if unknown or not one for both."""
-    system = None if crs is None else _parsed(crs)
+    system = None if crs is None else parsed(crs)
     if system is None:
         return None
     axes = system.axis_info[:2]  # a third one is a height
@@ -72,7 +72,7 @@ def _unit_name(name: str, size: float) -> str:
     return next((known for known, s in _UNITS if math.isclose(s, size, rel_tol=1e-8)), name)
 
 
-def _parsed(crs: str) -> Any:
+def parsed(crs: str) -> Any:
     """Return pyproj's CRS of a code or of WKT, None if it knows no such.
 
     Nothing but these two is passed on: PROJ would take file names and ask the network too.
@@ -115,7 +115,7 @@ def _esri_wkt(tags: Mapping[str, Any]) -> str | None:
     """Return the WKT that ESRI's programs write beside the keys of a CRS without a code."""
     for key in ("PCSCitationGeoKey", "GTCitationGeoKey", "GeogCitationGeoKey"):
         found = _ESRI.search(str(tags.get(key, "")))
-        if found and _parsed(found[1]) is not None:
+        if found and parsed(found[1]) is not None:
             return found[1]
     return None
 
@@ -192,7 +192,7 @@ def zarr_attributes(
     conventions = []
     mapping = None
     if crs is not None:
-        system = _parsed(crs)
+        system = parsed(crs)
         if _CODE.fullmatch(crs):
             attributes["proj:code"] = crs
         elif system is not None:

@@ -61,7 +61,7 @@ def draw_walk(walk: Walk, pyramid: Pyramid, size: int = 1024) -> Image.Image:
     page.paste(stretch(view), (left, top))
     layer = Image.new("RGBA", page.size, (0, 0, 0, 0))
     boxes = [on_page(glimpse.region, (walk.width, walk.height), sheet) for glimpse in walk.glimpses]
-    _draw_boxes(layer, walk, boxes, sheet)
+    draw_boxes(layer, walk, boxes, sheet)
     shown = ranked[: len(sheet.crops)]
     _number_boxes(layer, walk, [(index, boxes[index]) for index in shown], sheet)
     _draw_crops(page, layer, walk, pyramid, stretch, shown, sheet)
@@ -84,7 +84,7 @@ def _contribution(walk: Walk, glimpse: Glimpse) -> float:
     return glimpse.contributions[int(np.argmax(walk.probabilities))]
 
 
-def _draw_boxes(layer: Image.Image, walk: Walk, boxes: list[Box | None], sheet: Sheet) -> None:
+def draw_boxes(layer: Image.Image, walk: Walk, boxes: list[Box | None], sheet: Sheet) -> None:
     """Draw all glimpses, deeper levels over their parents, weightier ones over lighter."""
     heaviest = max((glimpse.weight for glimpse in walk.glimpses), default=0) or 1.0
     order = sorted(

@@ -84,6 +84,9 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
     overlay_size: Annotated[
         int, typer.Option(min=256, max=8192, help="Longer side of the drawn image, pixels.")
     ] = 1024,
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="Keep what was looked at, in pixels/ (with --out).")
+    ] = False,
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     remote: Remote = False,
@@ -99,6 +102,8 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
     from tnet.scripts.prepare import changed_plan, wishes
     from tnet.scripts.work import Work, classified
 
+    if pixels and out is None:
+        raise UsageError("--pixels keeps what was looked at in a folder; name one with --out")
     limits = limits_of(max_pixels, max_memory)
     wished = wishes(mpp=mpp, bands=bands, value_range=value_range, limits=limits, remote=remote)
     paths = find_images(images)
@@ -116,7 +121,8 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
         batch=images_at_once(batch, loaded.device.type),
     )
     pictures = overlay_size if overlay else None
-    files = None if out is None else Files(out, paths, loaded.classes, pictures)
+    keeper = loaded if pixels else None
+    files = None if out is None else Files(out, paths, loaded.classes, pictures, keeper)
     results = classified(work, paths, files, whole=as_json)
     _finish(results, str(model), as_json=as_json)
 

@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tnet.adapters.exports.table import csv_cell, csv_line
 from tnet.datasets.bootstrap import COVERED, DRAWS, intervals
 from tnet.datasets.metrics import measure, notes
 from tnet.scripts.evaluation import Seen, costs_of, groups_of, outcomes_of
 from tnet.scripts.evaluation_boxes import localisation_of
-from tnet.scripts.files import csv_cell, csv_line
 from tnet.scripts.report import columns, counted, percent
 
 if TYPE_CHECKING:

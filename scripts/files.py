@@ -1,9 +1,7 @@
 """What is written into the folder of results, so that a run may end at any moment."""
 
-import csv
 import errno
 import io
-import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -11,15 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tnet.adapters.exports.table import csv_cell, csv_line
 from tnet.errors import DataError, TNetError, UsageError
 
 if TYPE_CHECKING:
+    from tnet.model import TNet
     from tnet.pyramid import Pyramid
     from tnet.record import Walk
     from tnet.scripts.inputs import Source
     from tnet.scripts.report import Result
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how a spreadsheet recognises one
 _BEFORE = ("image", "walk", "outcome", "label", "confidence")
 _AFTER = ("glimpses", "pixels", "share", "seconds", "width", "height", "mpp", "error", "notes")
 
@@ -41,30 +40,38 @@ class PlaceError(OutputError):
 
 
 class Files:
-    """A folder of results: predictions.csv, walks/NAME.json and overlays/NAME.png.
+    """A folder of results: predictions.csv, walks/NAME.json, overlays/NAME.png, pixels/NAME.npz.
 
     Args:
         folder: it and its sub-folders are made.
         paths: of the images; each gets a name for its files.
         classes: of the model.
         overlay: longer side of the overlays' image in pixels; None draws none.
+        keeper: the model that walks, to keep the pixels that it was given; None keeps none.
 
     Raises:
         UsageError: if the folder cannot be made.
     """
 
     def __init__(
-        self, folder: Path, paths: "Sequence[Source]", classes: Sequence[str], overlay: int | None
+        self,
+        folder: Path,
+        paths: "Sequence[Source]",
+        classes: Sequence[str],
+        overlay: int | None,
+        keeper: "TNet | None" = None,
     ) -> None:
         from tnet.scripts.inputs import output_names
 
         self._folder = folder
         self._classes = classes
         self._overlay = overlay
+        self._keeper = keeper
         self._names = dict(zip(paths, output_names(paths), strict=True))
         self._started = False
         try:
-            for name in ("walks", "overlays")[: 1 if overlay is None else 2]:
+            wanted = {"walks": True, "overlays": overlay is not None, "pixels": keeper is not None}
+            for name in (name for name, there in wanted.items() if there):
                 (folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(
@@ -75,7 +82,7 @@ class Files:
     def write_walk(
         self, path: "Source", walk: "Walk", pyramid: "Pyramid", result: "Result"
     ) -> "Result":
-        """Write an image's walk and its overlay; return its result with what is to be said of it.
+        """Write down what came of an image; return its result with what is to be said of it.
 
         Raises:
             DataError: if the walk holds what JSON does not know.
@@ -88,6 +95,11 @@ class Files:
             raise DataError(f"{path}: its walk cannot be written as JSON ({error})") from error
         write_file(self._folder / "walks" / f"{name}.json", text)
         result = replace(result, walk=f"walks/{name}.json")
+        if self._keeper is not None:
+            from tnet.replaying import pixels_of
+
+            seen = pixels_of(self._keeper, walk, pyramid)
+            write_file(self._folder / "pixels" / f"{name}.npz", seen.to_bytes())
         if self._overlay is None:
             return result
         try:
@@ -141,20 +153,6 @@ def csv_row(result: "Result", classes: Sequence[str]) -> str:
     probabilities = [result.probabilities.get(name) for name in classes]
     before, after = ([csv_cell(values.get(name)) for name in names] for names in (_BEFORE, _AFTER))
     return csv_line([*before, *map(csv_cell, probabilities), *after])
-
-
-def csv_line(cells: Sequence[object]) -> str:
-    """Return cells as one row of a table."""
-    file = io.StringIO(newline="")
-    csv.writer(file, lineterminator="\n").writerow(cells)
-    return file.getvalue()
-
-
-def csv_cell(value: object) -> object:
-    """Return a value as a table may hold it: no formula, and nothing for what is no number."""
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return f"'{value}"
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from tnet.scripts.classify import classify
 from tnet.scripts.convert import convert
 from tnet.scripts.demo import demo
 from tnet.scripts.evaluate import evaluate
+from tnet.scripts.export import export
 from tnet.scripts.info import info
 from tnet.scripts.link import link
 from tnet.scripts.models import models
@@ -42,6 +43,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(info)
 app.command()(classify)
+app.command()(export)
 app.command()(split)
 app.command()(train)
 app.command()(evaluate)

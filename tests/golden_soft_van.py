@@ -22,11 +22,11 @@ from golden_soft import (
 )
 from torch import Tensor, nn
 
+from tnet.backbones.large_kernel import LargeKernelAttention
 from tnet.backbones.van import (
     VARIANTS,
     Attention,
     Block,
-    LargeKernelAttention,
     Mlp,
     PatchEmbed,
     rename,

@@ -25,7 +25,8 @@ from tnet import bundle
 from tnet.backbones.depthwise import DilatedDepthwise
 from tnet.backbones.features import BatchNorm
 from tnet.backbones.generic import TimmBackbone, timm_names
-from tnet.backbones.van import VAN, VARIANTS, Block, LargeKernelAttention, from_official, rename
+from tnet.backbones.large_kernel import LargeKernelAttention
+from tnet.backbones.van import VAN, VARIANTS, Block, from_official, rename
 from tnet.errors import UsageError
 from tnet.recipes import build
 

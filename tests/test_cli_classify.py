@@ -16,7 +16,9 @@ import pytest
 from command_line import CommandLine, Done, picture, write_model, write_png, write_zarr
 
 from tnet.adapters.tiff import TiffPyramid
+from tnet.bundle import load
 from tnet.record import Walk
+from tnet.replaying import Pixels, replay
 from tnet.scripts import report
 from tnet.scripts.files import csv_header, csv_row
 from tnet.scripts.inputs import Source, find_images, output_names
@@ -621,3 +623,21 @@ def test_ctrl_c_in_a_shell(model: Path, folder: Path, tmp_path: Path) -> None:
     assert not list(out.rglob("*.partial"))
     for walk in (out / "walks").iterdir():
         Walk.from_json(walk.read_text(encoding="utf-8"))
+
+
+def test_what_was_looked_at_is_kept(
+    tnet: CommandLine, model: Path, image: Path, tmp_path: Path
+) -> None:
+    flags = ("--model", model, "--out", tmp_path, "--pixels", "--no-overlay")
+    assert tnet("classify", image, *flags).code == 0
+    record = Walk.from_json((tmp_path / "walks" / "one.json").read_text(encoding="utf-8"))
+    kept = Pixels.from_bytes((tmp_path / "pixels" / "one.npz").read_bytes())
+    assert kept.views.shape == (6, 64, 64, 3)
+    np.testing.assert_allclose(replay(load(str(model)), record, kept), record.logits, atol=1e-5)
+    assert not (tmp_path / "overlays").exists()
+
+
+def test_pixels_need_a_folder(tnet: CommandLine, model: Path, image: Path) -> None:
+    done = tnet("classify", image, "--model", model, "--pixels")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "--out" in done.err

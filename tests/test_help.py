@@ -17,7 +17,18 @@ resource = pytest.importorskip("resource", reason="CPU time of children is measu
 HELP_CPU_SECONDS = 0.5
 HEAVY = ("albumentations", "lightning", "numpy", "tensorstore", "timm", "torch", "zarr")
 COMMANDS = (
-    *("demo", "info", "classify", "split", "train", "evaluate", "convert", "link", "verify"),
+    *(
+        "demo",
+        "info",
+        "classify",
+        "export",
+        "split",
+        "train",
+        "evaluate",
+        "convert",
+        "link",
+        "verify",
+    ),
     "models",
 )
 

@@ -13,11 +13,19 @@ from hypothesis import strategies as st
 from tnet.errors import DataError
 from tnet.geometry import Region
 from tnet.plan import Plan
-from tnet.record import NO_EVIDENCE, SCHEMA, Glimpse, Walk, softmax
+from tnet.record import NO_EVIDENCE, SCHEMA, Chances, Glimpse, Walk, softmax
 
 finite = st.floats(-1e9, 1e9)
 parts = st.floats(0, 1)
 sides = st.floats(1e-3, 1e6)
+
+
+@st.composite
+def chances(draw: st.DrawFn, glimpses: int) -> Chances:
+    rows, columns = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    cells = st.lists(st.none() | parts, min_size=rows * columns, max_size=rows * columns)
+    parent = draw(st.integers(0, glimpses - 1))
+    return Chances(parent, rows, columns, draw(st.floats(0.01, 1)), tuple(draw(cells)))
 
 
 @st.composite
@@ -66,6 +74,8 @@ def walks(draw: st.DrawFn) -> Walk:
         model=draw(st.text()),
         seconds=draw(st.floats(0, 99)),
         notes=tuple(draw(st.lists(st.text(), max_size=2))),
+        grids=tuple(draw(st.lists(chances(len(glimpses)), max_size=2))),
+        aggregate=draw(st.text()),
         features=np.zeros((len(glimpses), 2), dtype=np.float32),
     )
 
@@ -100,6 +110,8 @@ def one() -> Walk:
         bias=(0.0, 0.0),
         glimpses=(glimpse, child),
         view=(4, 4),
+        grids=(Chances(0, 1, 2, 0.5, (0.25, None)),),
+        aggregate="mean",
     )
 
 
@@ -148,6 +160,16 @@ DAMAGED: dict[str, tuple[tuple[Any, ...], Any]] = {
     "height": (("height",), "tall"),
     "outcome": (("outcome",), "maybe"),
     "no glimpses": (("glimpses",), []),
+    "grid of nobody": (("grids", 0, "parent"), 2),
+    "grid negative": (("grids", 0, "parent"), -1),
+    "grid larger": (("grids", 0, "rows"), 2),
+    "grid without rows": (("grids", 0, "rows"), 0),
+    "grid patch": (("grids", 0, "patch"), 1.5),
+    "grid above one": (("grids", 0, "probabilities"), [1.5, None]),
+    "grid text": (("grids", 0, "probabilities"), ["a", None]),
+    "grid more": (("grids", 0, "colour"), 3),
+    "grids": (("grids",), 3),
+    "aggregate": (("aggregate",), 3),
 }
 
 
@@ -163,12 +185,19 @@ def test_damaged_records_are_refused(name: str) -> None:
         Walk.from_json(json.dumps(record))
 
 
-def test_walks_from_before_first_views_are_read() -> None:
+def test_walks_from_before_are_read() -> None:
     record = json.loads(one().to_json())
-    del record["first_view"], record["multilabel"]
+    del record["first_view"], record["multilabel"], record["grids"], record["aggregate"]
     read = Walk.from_json(json.dumps(record))
-    assert read == one()
-    assert (read.first_view, read.multilabel) == (None, False)
+    assert read == replace(one(), grids=(), aggregate="")
+    assert (read.first_view, read.multilabel, read.additive) == (None, False, False)
+
+
+def test_a_grid_takes_one_line() -> None:
+    text = one().to_json(indent=1)
+    assert json.loads(text) == json.loads(one().to_json())
+    assert sum('"probabilities": [0.25, null]' in line for line in text.splitlines()) == 1
+    assert json.loads(replace(one(), grids=()).to_json(indent=0))["grids"] == []
 
 
 @pytest.mark.parametrize(
@@ -189,9 +218,12 @@ def test_pixels_count_what_the_network_looked_at() -> None:
     assert replace(walk, first_view=(0, 0)).pixels == others
 
 
+LATER = {"first_view", "multilabel", "grids", "aggregate"}
+
+
 def test_every_missing_field_is_noticed() -> None:
     record = json.loads(one().to_json())
-    for key in sorted(set(record) - {"label", "cost", "first_view", "multilabel"}):
+    for key in sorted(set(record) - LATER - {"label", "cost", "additive"}):
         with pytest.raises(DataError, match="this"):
             Walk.from_json(json.dumps({k: v for k, v in record.items() if k != key}))
 

@@ -22,6 +22,8 @@ AggregateName = Literal["mean", "weighting", "attention", "maxout", "aff", "iaff
 class Mean(nn.Module):
     """The plain mean over an image's glimpses. Source: TNet (fMoW, ImageNet)."""
 
+    name = "mean"
+
     def forward(
         self, feature_BTD: Tensor, there_BT: Tensor, level_BT: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -47,6 +49,8 @@ class FeatureWeighting(nn.Module):
         features: length D of a feature.
         reduction: D / reduction channels inside; 4 as released.
     """
+
+    name = "weighting"
 
     def __init__(self, features: int, reduction: int = 4) -> None:
         super().__init__()
@@ -79,6 +83,8 @@ class GatedAttention(nn.Module):
         features: length D of a feature.
         width: length L of the scores' hidden layer; 128 in the paper.
     """
+
+    name = "attention"
 
     def __init__(self, features: int, width: int = 128) -> None:
         super().__init__()
@@ -153,6 +159,7 @@ class LevelFusion(nn.Module):
         super().__init__()
         if kind not in ("aff", "iaff"):
             raise UsageError(f"levels can be fused by 'aff' or 'iaff', got {kind!r}")
+        self.name = kind
         self.fusion = {"aff": AFF, "iaff": IAFF}[kind](features, reduction, LayerNorm2d)
         for key, parameter in self.fusion.named_parameters():
             if key.endswith("norm2.weight"):

@@ -1,12 +1,13 @@
 """Where inside a glimpse a class is seen, and how much of that lies on the object.
 
-Grad-CAM for a stage of any convolutional backbone, and the DAS paper's sfd score of such a map.
+Grad-CAM for a stage of any convolutional backbone, the soft attention of the families that have
+one, and the DAS paper's sfd score of a map.
 C bands, K classes, (h, w) the stage's map, (H, W) the view.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -15,6 +16,7 @@ from torch.nn import functional as F
 
 from tnet.backbones.generic import TimmBackbone
 from tnet.errors import UsageError
+from tnet.inference import evaluating, inferring
 from tnet.model import TNet
 
 _WHOLE_IMAGE = {"cells": (0.0, 0.0, 0.0), "centres": (50.0, 50.0, 0.0)}
@@ -50,7 +52,7 @@ def grad_cam(
     attribution = _captum()
     index = _class(model, target)
     layer = _layer(model, stage)
-    with _at_inference(model), torch.inference_mode(False), torch.enable_grad():
+    with evaluating(model), torch.inference_mode(False), torch.enable_grad():
         first = next(model.parameters())
         # A view that asks for gradients gives them to the map where the weights are frozen.
         view = view_CHW[None].detach().to(first.device, first.dtype, copy=True).requires_grad_()
@@ -66,6 +68,51 @@ def grad_cam(
     if not isinstance(cam, Tensor) or cam.ndim != 4:
         raise UsageError(f"the stage {stage!r} gives no map of channels, rows and columns")
     return cam[0, 0].detach()
+
+
+def soft_attention(model: nn.Module, view_CHW: Tensor, *, first: bool = False) -> dict[str, Tensor]:
+    """Return what a backbone lets through where, float (h, w) for each module that has a say.
+
+    The modules are those with a method ``soft_attention``: VAN's large-kernel attention, DAS's
+    gates, RFAConv's, RFCBAMConv's and RFCAConv's spatial weights, AFF's and iAFF's shares of the
+    branch. A backbone without any gives an empty dict. Maps are in the order of the calls; their
+    values mean what the module says, and a map covers the whole view whatever its size.
+
+    Args:
+        model: a TNet, or any network that looks at views (1, C, H, W).
+        view_CHW: (C, H, W); pixels of any dtype for a TNet, the network's normalised input for
+            another model.
+        first: whether the view is a first look, which a TNet's scout takes where there is one.
+    """
+    found: dict[str, Tensor] = {}
+    network, ran = _network(model, first)
+
+    def keep(name: str, module: Any, inputs: tuple[Tensor, ...]) -> None:
+        found[name] = module.soft_attention(*inputs)[0].detach()
+
+    hooks = [
+        module.register_forward_pre_hook(
+            lambda module, inputs, name=name: keep(name, module, inputs)
+        )
+        for name, module in network.named_modules()
+        if hasattr(module, "soft_attention")
+    ]
+    try:
+        with inferring(model):
+            ran(view_CHW[None].to(next(model.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
+
+
+def _network(model: nn.Module, first: bool) -> tuple[nn.Module, Callable[[Tensor], Any]]:
+    """Return the network whose modules have names, and what makes it look."""
+    if not isinstance(model, TNet):
+        return model, model
+    scout = model.scout if first else None
+    eye: Any = model.backbone if scout is None else scout.backbone
+    return (eye.model if isinstance(eye, TimmBackbone) else eye), partial(model.look, first=first)
 
 
 def salience(cam_hw: Tensor, height: int, width: int) -> Tensor:
@@ -204,15 +251,3 @@ def _layer(model: nn.Module, stage: int | str) -> nn.Module:
         return network.get_submodule(name)
     except AttributeError as error:
         raise UsageError(f"the backbone has no module {name!r}") from error
-
-
-@contextmanager
-def _at_inference(model: nn.Module) -> Iterator[None]:
-    """Put the model into its state at inference for a while; parts may have been there before."""
-    learning = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in learning:
-            module.training = True

@@ -146,7 +146,7 @@ def descend(
     regions: list[list[Region]] = []
     for p, visit in enumerate(front):
         boxes_N4 = located(
-            visit.region, grid, plan, journey.pyramids[visit.image], _valid(visit, plan)
+            visit.region, grid, plan, journey.pyramids[visit.image], valid_below(visit, plan)
         )
         shares_N = None if shares_PN is None else shares_PN[p]
         allowed_N = _allowed(visit, grid, boxes_N4, shares_N, host_PN[p], journey)
@@ -208,7 +208,7 @@ def _allowed(
     return allowed
 
 
-def _valid(visit: Visit, plan: Plan) -> Region | None:
+def valid_below(visit: Visit, plan: Plan) -> Region | None:
     """Return what of the image the candidates of a view may show; None for all of it."""
     if plan.outside == "image":
         return None
@@ -239,7 +239,7 @@ def _visits(
                     visit.image,
                     visit.level + 1,
                     region,
-                    _valid(visit, journey.plan),
+                    valid_below(visit, journey.plan),
                     position,
                     parent=first + p,
                     cell=cell,

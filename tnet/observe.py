@@ -84,8 +84,20 @@ def _looks(
     batches = [front[i : i + size] for i in range(0, len(front), size)]
     first = front[0].level == 0
     for visits, views in _prefetched(batches, lambda v: _read(model, pyramids, v, plan)):
-        known = _without_nodata(views, [pyramids[visit.image] for visit in visits])
-        yield visits, views, model.look(_tensor(known, model.device), first)
+        given = _given(views, [pyramids[visit.image] for visit in visits])
+        tensor = torch.from_numpy(given).to(model.device).permute(0, 3, 1, 2)
+        yield visits, views, model.look(tensor, first)
+
+
+def shown(
+    model: TNet, pyramids: Sequence[Pyramid], visits: Sequence[Visit], plan: Plan
+) -> NDArray[Any]:
+    """Return what the network is given of visits of one level's size, (G, height, width, bands).
+
+    The pixels before normalisation: uint8, or float32, in which missing pixels are NaN.
+    """
+    views = _read(model, pyramids, visits, plan)
+    return _given(views, [pyramids[visit.image] for visit in visits])
 
 
 def _recalled(
@@ -179,6 +191,12 @@ def _read(
     return np.stack([views[i] for i in range(len(visits))])
 
 
+def _given(views: NDArray[Any], pyramids: Sequence[Pyramid]) -> NDArray[Any]:
+    """Return views as the model takes them, missing pixels as NaN; 8-bit pixels stay 8-bit."""
+    known = _without_nodata(views, pyramids)
+    return known if known.dtype in (np.uint8, np.float32) else known.astype(np.float32)
+
+
 def _without_nodata(views: NDArray[Any], pyramids: Sequence[Pyramid]) -> NDArray[Any]:
     """Return views where missing pixels are NaN, which the model looks at as its mean."""
     if all(pyramid.nodata is None or np.isnan(pyramid.nodata) for pyramid in pyramids):
@@ -188,10 +206,3 @@ def _without_nodata(views: NDArray[Any], pyramids: Sequence[Pyramid]) -> NDArray
         if pyramid.nodata is not None:
             seen[(view == pyramid.nodata).all(axis=2)] = np.nan
     return shown
-
-
-def _tensor(views: NDArray[Any], device: torch.device) -> Tensor:
-    """Return views as (M, C, H, W) on the device; 8-bit pixels travel as 8 bits."""
-    if views.dtype not in (np.uint8, np.float32):
-        views = views.astype(np.float32)
-    return torch.from_numpy(views).to(device).permute(0, 3, 1, 2)

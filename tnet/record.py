@@ -14,39 +14,19 @@ from numpy.typing import NDArray
 
 from tnet.errors import DataError
 from tnet.geometry import Region
+from tnet.glimpse import Chances, Glimpse
+
+__all__ = ["NO_EVIDENCE", "SCHEMA", "Chances", "Glimpse", "Walk", "sigmoid", "softmax"]
 
 SCHEMA = "tnet.walk/1"
 
 NO_EVIDENCE = "no evidence"
 
+# Of these a glimpse's share does not depend on the entry of its feature.
+_ADDITIVE = ("mean", "weighting", "attention")
 
-@dataclass(frozen=True, slots=True)
-class Glimpse:
-    """One look at one region.
-
-    Attributes:
-        level: 0 for the first look at the whole image.
-        region: in pixels of level 0.
-        parent: index of the glimpse whose grid it was chosen from; None for the first.
-        row, column: its cell in that grid; None for the first.
-        probability: of the cell, among all that could be chosen; 1 for the first.
-        log_prob: log-probability of the draw given the draws before it (Plackett-Luce); their
-            sum is that of the whole ordered sample. 0 for the first.
-        rank: the order of the draw among its siblings, from 0.
-        weight: its share in the aggregated feature; the weights of a walk sum to 1.
-        contributions: what it adds to each class logit.
-    """
-
-    level: int
-    region: Region
-    parent: int | None
-    row: int | None
-    column: int | None
-    probability: float
-    log_prob: float
-    rank: int
-    weight: float
-    contributions: tuple[float, ...]
+# What walks lack that were written before these came, and what they then are.
+_LATER: dict[str, Any] = {"first_view": None, "multilabel": False, "grids": [], "aggregate": ""}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +55,10 @@ class Walk:
         seconds: wall time of the walk, shared evenly among the images of its batch.
         notes: what the reader or the walk had to say.
         features: float32 (glimpses, D), the placed features; not written to JSON.
+        grids: the location distribution of every grid that was chosen from, in the order of
+            their glimpses.
+        aggregate: name of what made one feature out of all: "mean", "weighting", "attention",
+            "aff", "iaff", or another module's class; "" where it is not known.
     """
 
     image: str
@@ -99,6 +83,19 @@ class Walk:
     features: NDArray[np.float32] | None = None
     first_view: tuple[int, int] | None = None
     multilabel: bool = False
+    grids: tuple[Chances, ...] = ()
+    aggregate: str = ""
+
+    @property
+    def additive(self) -> bool:
+        """Whether every glimpse has one weight, and contributes its weight times its own logits.
+
+        Contributions add up to the logits in any case. Where levels are fused ("aff", "iaff") a
+        glimpse has a weight for every entry of its feature, each a non-linear function of the
+        other glimpses; what would be missing without it then says more:
+        :func:`tnet.faithfulness.leave_one_out`. False also where the aggregate is not known.
+        """
+        return self.aggregate in _ADDITIVE
 
     @property
     def label(self) -> str | None:
@@ -133,6 +130,12 @@ class Walk:
         """Pixels looked at, as a fraction of the image's own."""
         return self.pixels / (self.width * self.height)
 
+    def _repr_html_(self) -> str:
+        """Show the walk in a notebook."""
+        from tnet.notebook import html_of
+
+        return html_of(self)
+
     def __eq__(self, other: object) -> bool:
         """Two walks are equal when their records are; features are not compared."""
         return isinstance(other, Walk) and self.to_json() == other.to_json()
@@ -145,6 +148,7 @@ class Walk:
         for item in fields(self):
             if item.name != "features":
                 record[item.name] = _plain(getattr(self, item.name))
+        record["additive"] = self.additive
         record["label"] = self.label
         record["cost"] = {
             "glimpses": self.looks,
@@ -154,8 +158,13 @@ class Walk:
         return record
 
     def to_json(self, indent: int | None = None) -> str:
-        """Return the walk as one JSON document (schema ``tnet.walk/1``)."""
-        return json.dumps(self.to_dict(), indent=indent, allow_nan=False, ensure_ascii=False)
+        """Return the walk as one JSON document (schema ``tnet.walk/1``); a grid takes one line."""
+        record = self.to_dict()
+        if indent is None:
+            return _json(record)
+        grids = [_json(grid) for grid in record.pop("grids")]
+        text = json.dumps(record, indent=indent, allow_nan=False, ensure_ascii=False)
+        return text.removesuffix("\n}") + ',\n"grids": [' + ",\n".join(grids) + "]\n}"
 
     @classmethod
     def from_json(cls, text: str) -> "Walk":
@@ -182,21 +191,24 @@ class Walk:
             raise DataError(f"this walk is incomplete or damaged: {error!r}") from error
 
 
+def _json(value: Any) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+
+
 def _plain(value: Any) -> Any:
     """Turn a field into JSON values; NaN, which JSON does not know, into null."""
     if isinstance(value, np.ndarray):
         return [None if math.isnan(v) else float(v) for v in value]
     if isinstance(value, tuple):
         return [_plain(v) for v in value]
-    if isinstance(value, Glimpse):
+    if isinstance(value, Glimpse | Chances):
         return asdict(value)
     return value
 
 
 def _rebuild(record: dict[str, Any]) -> dict[str, Any]:
     """Turn JSON values into the fields of a walk."""
-    # Walks that were written before these two fields came are as they say.
-    record = {"first_view": None, "multilabel": False} | record
+    record = _LATER | record
     values = {f.name: record[f.name] for f in fields(Walk) if f.name != "features"}
     for name in ("logits", "probabilities"):
         values[name] = np.array(
@@ -217,6 +229,10 @@ def _rebuild(record: dict[str, Any]) -> dict[str, Any]:
         )
         for glimpse in values["glimpses"]
     )
+    values["grids"] = tuple(
+        Chances(**(grid | {"probabilities": tuple(grid["probabilities"])}))
+        for grid in values["grids"]
+    )
     return values
 
 
@@ -235,6 +251,8 @@ def _check(walk: Walk) -> None:
         "outcome": walk.outcome in ("class", NO_EVIDENCE),
         "contributions": all(len(glimpse.contributions) == count for glimpse in walk.glimpses),
         "glimpses": _is_tree(walk.glimpses),
+        "aggregate": isinstance(walk.aggregate, str),
+        "grids": all(_is_distribution(grid, len(walk.glimpses)) for grid in walk.grids),
     }
     wrong = [name for name, good in fits.items() if not good]
     if wrong:
@@ -250,6 +268,16 @@ def _is_tree(glimpses: Sequence[Glimpse]) -> bool:
         and 0 <= glimpse.parent < index
         and glimpse.level == glimpses[glimpse.parent].level + 1
         for index, glimpse in enumerate(glimpses[1:], start=1)
+    )
+
+
+def _is_distribution(grid: Chances, glimpses: int) -> bool:
+    """Say whether there is a probability, or None, for every cell of a glimpse's grid."""
+    said = [p for p in grid.probabilities if p is not None]
+    return (
+        0 <= grid.parent < glimpses
+        and len(grid.probabilities) == grid.grid().cells
+        and all(0 <= p <= 1 for p in said)
     )
 
 

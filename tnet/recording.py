@@ -4,7 +4,7 @@ B images, G glimpses of all of them, D features, K classes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from tnet.errors import DataError
 from tnet.model import TNet
 from tnet.plan import Plan
 from tnet.pyramid import Pyramid
-from tnet.record import NO_EVIDENCE, Glimpse, Walk, sigmoid, softmax
+from tnet.record import NO_EVIDENCE, Chances, Glimpse, Walk, sigmoid, softmax
 from tnet.trace import Trace
 
 
@@ -50,6 +50,7 @@ class _Tables:
         contributions: float64 (G, K).
         feature: float32 (G, D).
         of_image: the visits of each image, by their index.
+        chances: of each visit whose grid was chosen from, by its index; the parent is left open.
     """
 
     logits: NDArray[np.float64]
@@ -58,6 +59,7 @@ class _Tables:
     contributions: NDArray[np.float64]
     feature: NDArray[np.float32]
     of_image: list[list[int]]
+    chances: dict[int, Chances]
 
     @classmethod
     def of(cls, trace: Trace, contributions_GK: Tensor) -> "_Tables":
@@ -71,7 +73,26 @@ class _Tables:
             contributions_GK.double().cpu().numpy(),
             trace.feature_GD.float().cpu().numpy(),
             of_image,
+            _chances(trace),
         )
+
+
+def _chances(trace: Trace) -> dict[int, Chances]:
+    """Return the location distributions of a trace, by the visit whose grid it was."""
+    found = {}
+    for choice in trace.choices:
+        grid = choice.grid
+        logits_PN = choice.logits_PN.double().cpu()
+        chances_PN = logits_PN.softmax(dim=1).tolist()
+        allowed_PN = logits_PN.isfinite().tolist()
+        for visit, chances, allowed in zip(choice.parents, chances_PN, allowed_PN, strict=True):
+            # More digits than six would make the file larger, and nothing better.
+            said = tuple(
+                float(f"{chance:.6g}") if there else None
+                for chance, there in zip(chances, allowed, strict=True)
+            )
+            found[visit] = Chances(0, grid.rows, grid.columns, grid.patch, said)
+    return found
 
 
 def _walk(
@@ -121,6 +142,12 @@ def _walk(
         features=features,
         first_view=first_view,
         multilabel=model.multilabel,
+        grids=tuple(
+            replace(tables.chances[visit], parent=place)
+            for place, visit in enumerate(mine)
+            if visit in tables.chances
+        ),
+        aggregate=str(getattr(model.aggregate, "name", type(model.aggregate).__name__)),
     )
 
 

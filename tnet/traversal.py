@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tnet.descent import Choice, Journey, Visit, descend, root
 from tnet.errors import DataError, UsageError
+from tnet.inference import inferring
 from tnet.memory import Memory
 from tnet.model import TNet
 from tnet.observe import Level, observe
@@ -139,18 +140,9 @@ def walk(
     if not pyramids:
         return []
     started = time.perf_counter()
-    # A part may be frozen in another mode than the whole.
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.inference_mode():
-            trace = traverse(
-                model, pyramids, plan, seed=seed, micro_batch=micro_batch, memory=memory
-            )
-            contributions = model.contributions(trace.feature_GD, trace.weight_GD)
-    finally:
-        for module, training in modes:
-            module.training = training
+    with inferring(model):
+        trace = traverse(model, pyramids, plan, seed=seed, micro_batch=micro_batch, memory=memory)
+        contributions = model.contributions(trace.feature_GD, trace.weight_GD)
     seconds = (time.perf_counter() - started) / len(pyramids)
     drawn = plan.policy != "greedy"
     seeds = _seeds(seed, len(pyramids)) if drawn else [None] * len(pyramids)

@@ -85,6 +85,10 @@ class DeformableGate(nn.Module):
         salient = self._deformed(hidden, offset, 2 * mask.sigmoid())
         return self.layer_norm(salient).sigmoid().to(x_MCHW.dtype)
 
+    def soft_attention(self, x_MCHW: Tensor) -> Tensor:
+        """Return the mean of the gate over the channels, (M, H, W), between 0 and 1."""
+        return self.gate(x_MCHW).mean(dim=1)
+
     def forward(self, x_MCHW: Tensor) -> Tensor:
         """Return the map times its gate, float (M, C, H, W)."""
         if x_MCHW.ndim != 4 or x_MCHW.shape[1] != self.channels:

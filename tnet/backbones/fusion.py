@@ -104,6 +104,10 @@ class AFF(nn.Module):
         """Return w, the share of x, float (M, C, H, W) between 0 and 1."""
         return self.attention.weights(x_MCHW + y_MCHW, pool)
 
+    def soft_attention(self, x_MCHW: Tensor, y_MCHW: Tensor) -> Tensor:
+        """Return the mean share of x over the channels, (M, H, W), between 0 and 1."""
+        return self.gate(x_MCHW, y_MCHW).mean(dim=1)
+
     def forward(self, x_MCHW: Tensor, y_MCHW: Tensor) -> Tensor:
         """Return the fused map, float (M, C, H, W)."""
         return self.gain * mix(self.gate(x_MCHW, y_MCHW), x_MCHW, y_MCHW)

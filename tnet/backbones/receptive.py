@@ -93,6 +93,15 @@ class ReceptiveConv(nn.Module):
         """Return the weighted features of each receptive field, (M, C, T, h, w)."""
         raise NotImplementedError
 
+    def soft_attention(self, x_MCyx: Tensor) -> Tensor:
+        """Return the mean spatial weight over the channels, (M, rows, columns), from 0 on.
+
+        RFAConv's map is as large as its input and says how much weight each pixel has in the
+        receptive fields that it lies in, 1 if all of a field's pixels weigh the same. Those of
+        the others are k times larger than their output, and lie between 0 and 1.
+        """
+        raise NotImplementedError
+
     def weighted_map(self, x_MCyx: Tensor) -> Tensor:
         """Return the same as a map k times larger, (M, C, H, W), step by step as in the paper."""
         raise NotImplementedError
@@ -129,11 +138,26 @@ class RFAConv(ReceptiveConv):
     def weighted_taps(self, x_MCyx: Tensor) -> Tensor:
         """Return the features weighted by the softmax over T, (M, C, T, h, w)."""
         windows_MCThw = windows(x_MCyx, self.kernel_size, self.stride)
+        return weighted(self.features(windows_MCThw), self.weights(windows_MCThw))
+
+    def weights(self, windows_MCThw: Tensor) -> Tensor:
+        """Return the weights of each receptive field's taps, (M, C, T, h, w), which sum to 1."""
         # Pooling counts the zeros beyond the border, so that it is the mean of the windows.
         mean_MC1p = windows_MCThw.flatten(3).mean(2, keepdim=True)
         taps_CT1 = self.weigh.weight.reshape(-1, windows_MCThw.shape[2], 1)
         logits_MCThw = (taps_CT1 @ mean_MC1p).view(windows_MCThw.shape)
-        return weighted(self.features(windows_MCThw), logits_MCThw.softmax(2))
+        return logits_MCThw.softmax(2)
+
+    def soft_attention(self, x_MCyx: Tensor) -> Tensor:
+        """Return the weight of each pixel in its receptive fields, (M, rows, columns)."""
+        k, size = self.kernel_size, x_MCyx.shape[2:]
+        mean_MThw = self.weights(windows(x_MCyx, k, self.stride)).mean(dim=1)
+
+        def onto_pixels(taps_MThw: Tensor) -> Tensor:
+            return F.fold(taps_MThw.flatten(2), size, k, padding=k // 2, stride=self.stride)[:, 0]
+
+        even = torch.full_like(mean_MThw, 1 / k**2)
+        return onto_pixels(mean_MThw) / onto_pixels(even).clamp_min(1e-12)
 
     def weighted_map(self, x_MCyx: Tensor) -> Tensor:
         """Return (M, C, H, W), step by step as in the paper."""
@@ -166,12 +190,21 @@ class RFCBAMConv(ReceptiveConv):
     def weighted_taps(self, x_MCyx: Tensor) -> Tensor:
         """Return the features weighted by both attentions, (M, C, T, h, w)."""
         features_MCThw = self.features(windows(x_MCyx, self.kernel_size, self.stride))
-        # Only these two summaries become a map k times larger, where the 3x3 looks across taps.
-        summaries_MKhw = torch.cat([features_MCThw.amax(1), features_MCThw.mean(1)], 1)
-        spatial_M1HW = self.spatial(F.pixel_shuffle(summaries_MKhw, self.kernel_size)).sigmoid()
+        spatial_M1HW = self.spatial_weights(features_MCThw)
         spatial_M1Thw = F.pixel_unshuffle(spatial_M1HW, self.kernel_size)[:, None]
         channel_MC111 = self.channel(x_MCyx.mean((2, 3)))[:, :, None, None, None]
         return weighted(features_MCThw, channel_MC111, spatial_M1Thw)
+
+    def spatial_weights(self, features_MCThw: Tensor) -> Tensor:
+        """Return the weights of the k times larger map's places, (M, 1, H, W)."""
+        # Only these two summaries become a map k times larger, where the 3x3 looks across taps.
+        summaries_MKhw = torch.cat([features_MCThw.amax(1), features_MCThw.mean(1)], 1)
+        return self.spatial(F.pixel_shuffle(summaries_MKhw, self.kernel_size)).sigmoid()
+
+    def soft_attention(self, x_MCyx: Tensor) -> Tensor:
+        """Return the spatial weights, (M, H, W); the channels' are left out."""
+        windows_MCThw = windows(x_MCyx, self.kernel_size, self.stride)
+        return self.spatial_weights(self.features(windows_MCThw))[:, 0]
 
     def weighted_map(self, x_MCyx: Tensor) -> Tensor:
         """Return (M, C, H, W), step by step as in the paper."""
@@ -215,6 +248,12 @@ class RFCAConv(ReceptiveConv):
         map_MCHW = self.feature_map(x_MCyx)
         rows_MCH, columns_MCW = self.coordinates(map_MCHW.mean(3), map_MCHW.mean(2))
         return map_MCHW * columns_MCW[:, :, None, :] * rows_MCH[:, :, :, None]
+
+    def soft_attention(self, x_MCyx: Tensor) -> Tensor:
+        """Return the mean over the channels of row times column weight, (M, H, W)."""
+        map_MCHW = self.feature_map(x_MCyx)
+        rows_MCH, columns_MCW = self.coordinates(map_MCHW.mean(3), map_MCHW.mean(2))
+        return torch.einsum("mcy,mcx->myx", rows_MCH, columns_MCW) / rows_MCH.shape[1]
 
     def coordinates(self, rows_MCH: Tensor, columns_MCW: Tensor) -> tuple[Tensor, Tensor]:
         """Return the weights of rows (M, C, H) and columns (M, C, W) from their means."""

@@ -18,7 +18,6 @@ from timm.models import generate_default_cfgs, register_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tnet.backbones.depthwise import DilatedDepthwise
 from tnet.backbones.features import (
     BatchNorm,
     Stage,
@@ -27,6 +26,7 @@ from tnet.backbones.features import (
     default_cfg,
     kaiming_fan_out,
 )
+from tnet.backbones.large_kernel import LargeKernelAttention
 
 # Hidden channels of the MLP for each channel of the stage, in all variants.
 MLP_RATIOS = (8, 8, 4, 4)
@@ -41,24 +41,6 @@ VARIANTS: dict[str, tuple[Sequence[int], Sequence[int]]] = {
     "van_b5": ((96, 192, 480, 768), (3, 3, 24, 3)),
     "van_b6": ((96, 192, 384, 768), (6, 6, 90, 6)),
 }
-
-
-class LargeKernelAttention(nn.Module):
-    """Attention as the output of a 21 x 21 kernel, taken apart into three convolutions (eq. 3).
-
-    A depthwise 5 x 5, a depthwise 7 x 7 of dilation 3, a 1 x 1: what they make of a map is
-    multiplied with it, without sigmoid or softmax.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.local = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
-        self.distant = DilatedDepthwise(channels, 7, dilation=3)
-        self.mix = nn.Conv2d(channels, channels, 1)
-
-    def forward(self, x_MCHW: Tensor) -> Tensor:
-        """Return the weighted map (M, C, H, W)."""
-        return x_MCHW * self.mix(self.distant(self.local(x_MCHW)))
 
 
 class Attention(nn.Module):

@@ -1,0 +1,101 @@
+"""Which saved walks a command line means, and the images that they went over."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tnet.errors import DataError, TNetError, UsageError
+
+if TYPE_CHECKING:
+    from tnet.pyramid import Pyramid
+    from tnet.record import Walk
+
+_FOLDER = "walks"
+
+
+def find_walks(arguments: Iterable[Path]) -> list[Path]:
+    """Return the files of the walks that the arguments name, in their order, each once.
+
+    An argument is a file, or a folder: one that ``tnet classify --out`` wrote, or its sub-folder
+    of walks.
+
+    Raises:
+        UsageError: if there is no such file, or a folder holds no walks.
+    """
+    found: dict[Path, None] = {}
+    for argument in arguments:
+        found.update(dict.fromkeys(_named(argument)))
+    return list(found)
+
+
+def home_of(argument: Path) -> Path:
+    """Return the folder beside whose walks results are written: a folder itself, or a file's."""
+    return argument if argument.is_dir() else argument.parent
+
+
+def _named(argument: Path) -> list[Path]:
+    try:
+        if not argument.is_dir():
+            return [argument]
+        folder = argument / _FOLDER if (argument / _FOLDER).is_dir() else argument
+        files = sorted(folder.glob("*.json"))
+    except OSError as error:
+        raise UsageError(f"{argument} cannot be read ({error.strerror or error})") from error
+    if not files:
+        raise UsageError(
+            f"{argument} holds no walks; name a folder that `tnet classify --out` wrote, or a walk"
+        )
+    return files
+
+
+def read_walk(path: Path) -> "Walk":
+    """Return a saved walk.
+
+    Raises:
+        UsageError: if there is none in this file.
+    """
+    from tnet.record import Walk
+
+    try:
+        return Walk.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror or error})") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: this is not a walk: not a text in UTF-8") from error
+    except DataError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def image_of(walk: "Walk", folder: Path | None) -> "Pyramid":
+    """Open the image that a walk went over.
+
+    Args:
+        walk: names it, as it was named then.
+        folder: where to look for a file of its name instead; None looks where it was.
+
+    Raises:
+        TNetError: if it is not there any more, or has another size.
+    """
+    from tnet.adapters import is_url, open_pyramid
+
+    if is_url(walk.image) and folder is None:
+        raise DataError(f"{walk.image}: is elsewhere on the network; name a folder with --images")
+    name = walk.image.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    pyramid = open_pyramid(Path(walk.image) if folder is None else folder / name)
+    if (pyramid.width, pyramid.height) != (walk.width, walk.height):
+        pyramid.close()
+        raise DataError(
+            f"{pyramid.name}: is {pyramid.width} x {pyramid.height} pixels, and the walk went "
+            f"over {walk.width} x {walk.height}"
+        )
+    return pyramid
+
+
+def image_if_there(walk: "Walk", folder: Path | None) -> "Pyramid | str":
+    """Return the image that a walk went over, or one sentence why it cannot be shown."""
+    try:
+        return image_of(walk, folder)
+    except TNetError as error:
+        return str(error)
+    except Exception as error:
+        return f"{walk.image} cannot be read: {error}"
