@@ -18,6 +18,7 @@ HELP_CPU_SECONDS = 0.5
 HEAVY = ("albumentations", "lightning", "numpy", "tensorstore", "timm", "torch", "zarr")
 COMMANDS = (
     *("demo", "info", "classify", "split", "train", "evaluate", "convert", "link", "verify"),
+    "view",
     "models",
 )
 
