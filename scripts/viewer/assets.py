@@ -7,7 +7,7 @@ from tnet.errors import UsageError
 
 _HERE = Path(__file__).parent
 _OURS = _HERE / "static"
-_VENDOR = _HERE / "vendor"
+VENDOR = _HERE / "vendor"
 LIBRARY = "openseadragon.min.js"
 _TYPES = {
     ".css": "text/css",
@@ -25,13 +25,13 @@ class Asset:
     media_type: str
 
 
-def load_assets(vendor: Path = _VENDOR) -> dict[str, Asset]:
+def load_assets() -> dict[str, Asset]:
     """Return all files by their names.
 
     Raises:
         UsageError: if the library is not there that shows images in the browser.
     """
-    library = vendor / LIBRARY
+    library = VENDOR / LIBRARY
     if not library.is_file():
         raise UsageError(
             "the viewer lacks OpenSeadragon, which draws its images: run `bash scripts/assets.sh` "

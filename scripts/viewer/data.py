@@ -31,7 +31,7 @@ def told(entry: Entry, walk: Walk | None, pyramid: Pyramid | None, problem: str 
         "height": frame.height,
         "tile": SIDE,
         "last_level": tiling.last_level,
-        "metres": metres(frame),
+        "metres": _metres(walk) or _metres(pyramid),  # the walk's may have been given by hand
         "format": None if pyramid is None else pyramid.format,
         "problem": problem,
         "notes": list(frame.notes if walk is None else walk.notes),
@@ -39,8 +39,10 @@ def told(entry: Entry, walk: Walk | None, pyramid: Pyramid | None, problem: str 
     }
 
 
-def metres(frame: Pyramid | Walk) -> list[float] | None:
+def _metres(frame: Pyramid | Walk | None) -> list[float] | None:
     """Return the sides of a pixel in metres, where they are known."""
+    if frame is None:
+        return None
     factor = METRES.get(frame.unit or "")
     if frame.spacing is None or factor is None:
         return None
