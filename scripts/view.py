@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _HOST = "127.0.0.1"
 _USUAL_PORT = 8799
 _MOST_CONNECTIONS = 64
+_CACHE_BYTES = 2**23  # of decoded pixels; the browser keeps what it was given
 
 
 def view(
@@ -53,6 +54,7 @@ def view(
     Exits with 3 if nothing can be read.
     """
     from tnet.adapters.limits import limits_of
+    from tnet.adapters.segments import CACHE
     from tnet.scripts.report import say
     from tnet.scripts.viewer.assets import load_assets
     from tnet.scripts.viewer.cohort import find_entries
@@ -67,6 +69,7 @@ def view(
         say(sentence)
     if not entries:
         raise DataError("none of the walks can be read; make them again with `tnet classify --out`")
+    CACHE.limit = _CACHE_BYTES
     gallery = Gallery(limits)
     with listening(port) as door:
         number = door.getsockname()[1]

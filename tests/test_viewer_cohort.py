@@ -126,9 +126,10 @@ def test_the_first_look_counts_where_it_is_the_only_one() -> None:
 
 def test_where_nothing_was_looked_at_is_transparent() -> None:
     values = np.array([[np.nan, 0.0, 1.0, -1.0]], np.float32)
-    shown = np.asarray(coloured(values, "contribution"))
+    shown = np.asarray(coloured(values, "contribution").convert("RGBA"))
     assert shown[0, :, 3].tolist() == [0, 255, 255, 255]
     assert shown[0, 1, :3].min() > 240  # nothing for or against: white
     assert shown[0, 2, 0] > shown[0, 2, 2]  # for: vermilion
     assert shown[0, 3, 0] < shown[0, 3, 2]  # against: blue
-    assert (np.asarray(coloured(values[:, :1], "weight"))[..., 3] == 0).all()
+    nothing = coloured(values[:, :1], "weight").convert("RGBA")
+    assert (np.asarray(nothing)[..., 3] == 0).all()

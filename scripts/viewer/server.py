@@ -29,7 +29,7 @@ Answer = TypeVar("Answer")
 
 MOST_CROP = 1024  # pixels of a crop's longer side
 THUMBNAIL = 480
-AT_ONCE = 4  # threads that read pixels
+AT_ONCE = 2  # threads that read pixels
 WAITING = 200  # requests for pixels that may wait for them
 _KEPT = {"cache-control": "private, max-age=600"}
 _BLANK = (236, 238, 240)  # what an image that was not found is shown as
