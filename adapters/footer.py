@@ -16,7 +16,7 @@ from tnet.adapters.drawing import (
 from tnet.adapters.sheet import GAP, MARGIN, TEXT, TITLE, Sheet
 from tnet.record import Walk
 
-_METRES = {"µm": 1e-6, "nm": 1e-9, "mm": 1e-3, "cm": 1e-2, "metre": 1.0, "meter": 1.0, "m": 1.0}
+METRES = {"µm": 1e-6, "nm": 1e-9, "mm": 1e-3, "cm": 1e-2, "metre": 1.0, "meter": 1.0, "m": 1.0}
 _LENGTHS = ((1e3, "km"), (1.0, "m"), (1e-3, "mm"))
 
 
@@ -58,7 +58,7 @@ def _draw_scale(page: Image.Image, walk: Walk, sheet: Sheet, place: tuple[int, i
 
 def _scale_bar(walk: Walk, sheet: Sheet) -> tuple[int, str] | None:
     """Return the bar's length on the page, in pixels, and what it says; at most a fifth."""
-    metres = _METRES.get(walk.unit or "")
+    metres = METRES.get(walk.unit or "")
     if walk.spacing is None or metres is None:
         return None
     across = sheet.panel[2] - sheet.panel[0]

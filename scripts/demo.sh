@@ -5,6 +5,7 @@ set -euo pipefail
 
 source "$(dirname "${BASH_SOURCE[0]}")/setup_venv.sh"
 setup_venv core
+bash "$tnet_root/scripts/assets.sh" || say "the demo goes on without the viewer"
 
 say "tnet demo"
 exec "$tnet_python" -P -m tnet.scripts.main demo "$@"

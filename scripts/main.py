@@ -28,6 +28,7 @@ from tnet.scripts.report import say
 from tnet.scripts.split import split
 from tnet.scripts.train import train
 from tnet.scripts.verify import verify
+from tnet.scripts.view import view
 
 INTERNAL_ERROR = 1
 INTERRUPTED = 130
@@ -47,6 +48,7 @@ app.command()(export)
 app.command()(split)
 app.command()(train)
 app.command()(evaluate)
+app.command()(view)
 app.command()(convert)
 app.command()(link)
 app.command()(verify)

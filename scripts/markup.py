@@ -4,7 +4,7 @@ from html import escape
 from typing import TypeAlias
 
 Attribute: TypeAlias = str | float | int | None
-_EMPTY = ("meta", "img", "br")
+_EMPTY = ("meta", "link", "img", "br")
 
 
 class Html(str):

@@ -28,6 +28,7 @@ COMMANDS = (
         "convert",
         "link",
         "verify",
+        "view",
     ),
     "models",
 )

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MAPPED = ("adapters", "datasets", "scripts")
+VENDOR = ("openseadragon.min.js", "openseadragon.LICENSE.txt")
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> str:
@@ -44,6 +45,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def wheel(tree: Path) -> Path:
+    vendor = tree / "scripts" / "viewer" / "vendor"
+    vendor.mkdir()  # as scripts/assets.sh fills it
+    for name in VENDOR:
+        (vendor / name).write_text("from npm")
     out = tree.parent / "dist"
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", out, cwd=tree)
     (file,) = out.glob("*.whl")
@@ -57,6 +62,9 @@ def test_holds_every_module_and_data_file(tree: Path, wheel: Path) -> None:
     for folder in MAPPED:
         files = real_files(tree / folder, "*.py")
         expected |= {f"tnet/{file.relative_to(tree)}" for file in files}
+    viewer = tree / "scripts" / "viewer"
+    for file in [*real_files(viewer / "static", "*"), *(viewer / "vendor" / n for n in VENDOR)]:
+        expected.add(f"tnet/{file.relative_to(tree)}")
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert packed == expected
@@ -96,7 +104,14 @@ def test_a_source_release_can_be_tested(tree: Path) -> None:
     (file,) = out.glob("*.tar.gz")
     shutil.unpack_archive(file, out, filter="data")
     (root,) = (path for path in out.iterdir() if path.is_dir())
-    for name in ("scripts/test.sh", "scripts/setup_venv.sh", "tests/conftest.py", "LICENSE"):
+    viewer = "scripts/viewer/"
+    needed = ("scripts/test.sh", "scripts/setup_venv.sh", "tests/conftest.py", "LICENSE")
+    for name in (
+        *needed,
+        f"{viewer}package-lock.json",
+        f"{viewer}.npmrc",
+        f"{viewer}static/viewer.js",
+    ):
         assert (root / name).is_file(), name
     for folder in MAPPED:
         names = {file.name for file in (tree / folder).glob("*.py")}
