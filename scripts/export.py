@@ -122,7 +122,7 @@ class _Work:
         single = [form for form in formats.values() if not form.batch]
         for path, name in zip(self.files, names, strict=True) if single else ():
             walk = read_walk(path)
-            written.extend(self._each(walk, name, single))
+            written.extend(self._each(path, walk, name, single))
         for form in formats.values():
             if form.batch:
                 content = form.export([_encodable(read_walk(path)) for path in self.files])
@@ -142,13 +142,13 @@ class _Work:
         except TNetError as error:
             raise UsageError(f"{path}: {error}") from error
 
-    def _each(self, walk: "Walk", name: str, formats: "list[Format]") -> Iterator[Path]:
+    def _each(self, path: Path, walk: "Walk", name: str, formats: "list[Format]") -> Iterator[Path]:
         """Write a walk's own files, and give their places."""
         from tnet.scripts.walks import image_if_there
 
         pyramid: Any = None
         if any(form.image for form in formats):
-            pyramid = image_if_there(walk, self.images)
+            pyramid = image_if_there(walk, path, self.images)
             if isinstance(pyramid, str):
                 say(f"drawn without its image: {pyramid}")
                 pyramid = None

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from tnet.record import Walk
 
 _FOLDER = "walks"
+_NEAR = 3  # how many folders above a walk an image may lie, if it isn't where it was
 
 
 def find_walks(arguments: Iterable[Path]) -> list[Path]:
@@ -66,22 +67,55 @@ def read_walk(path: Path) -> "Walk":
         raise UsageError(f"{path}: {error}") from error
 
 
-def image_of(walk: "Walk", folder: Path | None) -> "Pyramid":
+def image_file(name: str, file: Path, folder: Path | None = None) -> Path | None:
+    """Return the file of a walk's image, or None.
+
+    A walk holds the path as it was given when it was made, which may be relative to another
+    folder, or the results may have been moved together with the images. So it is looked for in
+    ``folder``, where the walk says, relative to each folder above the walk, and by the end of its
+    path near the walk.
+
+    Args:
+        name: of the image, as in the walk.
+        file: of the walk.
+        folder: given by the user.
+    """
+    from tnet.adapters import is_url
+
+    if is_url(name):
+        return None
+    path, above = Path(name), list(file.resolve().parents)
+    ends = [Path(*path.parts[-count:]) for count in (3, 2, 1) if count <= len(path.parts)]
+    places = [] if folder is None else [folder / end for end in reversed(ends)]
+    places += [path, *(parent / path for parent in above)]
+    places += [parent / end for parent in above[:_NEAR] for end in ends]
+    return next((place for place in places if _exists(place)), None)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or holds what no name may hold
+        return False
+
+
+def image_of(walk: "Walk", file: Path, folder: Path | None) -> "Pyramid":
     """Open the image that a walk went over.
 
     Args:
         walk: names it, as it was named then.
-        folder: where to look for a file of its name instead; None looks where it was.
+        file: of the walk.
+        folder: where to look for the image first.
 
     Raises:
-        TNetError: if it is not there any more, or has another size.
+        TNetError: if it is not found, or has another size.
     """
-    from tnet.adapters import is_url, open_pyramid
+    from tnet.adapters import open_pyramid
 
-    if is_url(walk.image) and folder is None:
-        raise DataError(f"{walk.image}: is elsewhere on the network; name a folder with --images")
-    name = walk.image.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    pyramid = open_pyramid(Path(walk.image) if folder is None else folder / name)
+    found = image_file(walk.image, file, folder)
+    if found is None:
+        raise DataError(f"{walk.image} was not found; name the folder where it is with --images")
+    pyramid = open_pyramid(found)
     if (pyramid.width, pyramid.height) != (walk.width, walk.height):
         pyramid.close()
         raise DataError(
@@ -91,10 +125,10 @@ def image_of(walk: "Walk", folder: Path | None) -> "Pyramid":
     return pyramid
 
 
-def image_if_there(walk: "Walk", folder: Path | None) -> "Pyramid | str":
+def image_if_there(walk: "Walk", file: Path, folder: Path | None) -> "Pyramid | str":
     """Return the image that a walk went over, or one sentence why it cannot be shown."""
     try:
-        return image_of(walk, folder)
+        return image_of(walk, file, folder)
     except TNetError as error:
         return str(error)
     except Exception as error:

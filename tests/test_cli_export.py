@@ -232,21 +232,23 @@ def test_a_reference_system_without_a_number(
 def test_pictures_show_the_image_where_it_is(
     tnet: CommandLine, record: Walk, tmp_path: Path
 ) -> None:
-    write_png(tmp_path / "here.png", picture(517, 301))
+    far = tmp_path / "far" / "away"
+    far.mkdir(parents=True)
+    write_png(far / "here.png", picture(517, 301))
     source = saved(tmp_path, [record], image="elsewhere/here.png")
     done = tnet("export", source, "--to", "png,gif", "--size", 517)
     assert (done.code, done.err.count("drawn without its image")) == (0, 1)
     plain = np.asarray(Image.open(tmp_path / "slide-0-heat.png"))
     assert (plain[300, 0] == (236, 236, 238)).all()
-    done = tnet("export", source, "--to", "png,gif", "--size", 517, "--images", tmp_path)
+    done = tnet("export", source, "--to", "png,gif", "--size", 517, "--images", far)
     assert (done.code, done.err) == (0, "")
     shown = np.asarray(Image.open(tmp_path / "slide-0-heat.png"))
     assert (shown[300, 0] == picture(517, 301)[300, 0]).all()
     with Image.open(tmp_path / "slide-0.gif") as gif:
         assert getattr(gif, "n_frames", 0) == len(record.glimpses)
         assert gif.info["loop"] == 0
-    write_png(tmp_path / "here.png", picture(500, 301))
-    done = tnet("export", source, "--to", "png", "--images", tmp_path)
+    write_png(far / "here.png", picture(500, 301))
+    done = tnet("export", source, "--to", "png", "--images", far)
     assert "500 x 301 pixels, and the walk went over 517 x 301" in done.err
 
 

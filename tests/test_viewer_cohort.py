@@ -11,9 +11,10 @@ from viewer_server import walk_of, write_walk
 from tnet.errors import UsageError
 from tnet.geometry import Region
 from tnet.record import NO_EVIDENCE, Walk
-from tnet.scripts.viewer.cohort import certainty, find_entries, image_of
+from tnet.scripts.viewer.cohort import certainty, find_entries
 from tnet.scripts.viewer.heat import coloured, heat
 from tnet.scripts.viewer.tiling import Tiling
+from tnet.scripts.walks import image_file
 
 
 @pytest.fixture
@@ -68,16 +69,16 @@ def test_an_image_is_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         file.parent.mkdir(parents=True)
         file.touch()
     for name in (str(image), "slides/a.png", "study/slides/a.png", "/elsewhere/study/slides/a.png"):
-        found = image_of(name, walk)
+        found = image_file(name, walk)
         assert found is not None, name
         assert found.samefile(image), name
     monkeypatch.chdir(image.parent)
-    assert image_of("a.png", walk) == Path("a.png")
+    assert image_file("a.png", walk) == Path("a.png")
     monkeypatch.chdir(tmp_path)
-    assert image_of("a.png", walk) is None
-    assert image_of("/elsewhere/a.png", walk, image.parent) == image
-    assert image_of("https://host.example/slides/a.png", walk) is None
-    assert image_of("a\0.png", walk) is None
+    assert image_file("a.png", walk) is None
+    assert image_file("/elsewhere/a.png", walk, image.parent) == image
+    assert image_file("https://host.example/slides/a.png", walk) is None
+    assert image_file("a\0.png", walk) is None
 
 
 def test_the_folder_that_was_named_comes_first(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_the_folder_that_was_named_comes_first(tmp_path: Path) -> None:
     for file in (old, new):
         file.parent.mkdir()
         file.touch()
-    assert image_of(str(old), tmp_path / "walks" / "a.json", new.parent) == new
+    assert image_file(str(old), tmp_path / "walks" / "a.json", new.parent) == new
 
 
 def test_certainty() -> None:

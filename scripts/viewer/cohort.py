@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tnet.adapters import is_image, is_url
+from tnet.adapters import is_image
 from tnet.errors import DataError, UsageError
 from tnet.record import Walk
 from tnet.scripts.inputs import Url, find_images
-
-_NEAR = 3  # how many folders above a walk an image may lie, if it isn't where it was
+from tnet.scripts.walks import image_file, read_walk
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Entry:
         """Return the walk.
 
         Raises:
-            DataError: if its file has gone or is damaged.
+            UsageError: if its file has gone or is damaged.
         """
         return None if self.walk is None else read_walk(self.walk)
 
@@ -63,20 +62,6 @@ class Entry:
         folder = self.walk.parent.parent / "attention" / self.walk.stem
         file = folder / f"{glimpse}.png"
         return file if file.is_file() else None
-
-
-def read_walk(file: Path) -> Walk:
-    """Return the walk in a file.
-
-    Raises:
-        DataError: if there is none; it names the file.
-    """
-    try:
-        return Walk.from_json(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror or error})") from error
-    except ValueError as error:
-        raise DataError(f"{file}: {error}") from error
 
 
 def find_entries(
@@ -100,7 +85,7 @@ def find_entries(
         for path in _named(argument):
             try:
                 entry = _walked(path, folder) if path.suffix == ".json" else _alone(path)
-            except DataError as error:
+            except (DataError, UsageError) as error:
                 failures.append(str(error))
             else:
                 entries.setdefault(entry.id, entry)
@@ -139,7 +124,7 @@ def _alone(path: Path) -> Entry:
 
 def _walked(file: Path, folder: Path | None) -> Entry:
     walk = read_walk(file)
-    image, problem = image_of(walk.image, file, folder), None
+    image, problem = image_file(walk.image, file, folder), None
     if image is None:
         problem = (
             f"{walk.image} was not found, so the walk {file.name} is shown without its image; "
@@ -166,33 +151,3 @@ def certainty(walk: Walk) -> float:
     if walk.multilabel:
         return float(np.maximum(walk.probabilities, 1 - walk.probabilities).min())
     return float(walk.probabilities.max())
-
-
-def image_of(name: str, file: Path, folder: Path | None = None) -> Path | None:
-    """Return the file of a walk's image, or None.
-
-    A walk holds the path as it was given when it was made, which may be relative to another
-    folder, or the results may have been moved together with the images. So it is looked for in
-    ``folder``, where the walk says, relative to each folder above the walk, and by the end of its
-    path near the walk.
-
-    Args:
-        name: of the image, as in the walk.
-        file: of the walk.
-        folder: given by the user.
-    """
-    if is_url(name):
-        return None
-    path, above = Path(name), list(file.resolve().parents)
-    ends = [Path(*path.parts[-count:]) for count in (3, 2, 1) if count <= len(path.parts)]
-    places = [] if folder is None else [folder / end for end in reversed(ends)]
-    places += [path, *(parent / path for parent in above)]
-    places += [parent / end for parent in above[:_NEAR] for end in ends]
-    return next((place for place in places if _exists(place)), None)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # a name that is too long, or holds what no name may hold
-        return False

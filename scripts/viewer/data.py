@@ -8,7 +8,7 @@ from tnet.adapters.footer import METRES
 from tnet.pyramid import Pyramid
 from tnet.record import Glimpse, Walk
 from tnet.scripts.viewer.cohort import Entry
-from tnet.scripts.viewer.heat import KINDS
+from tnet.scripts.viewer.heat import kinds_of
 from tnet.scripts.viewer.tiling import SIDE, Tiling
 
 
@@ -66,7 +66,7 @@ def _walk(entry: Entry, walk: Walk) -> dict[str, Any]:
             _glimpse(glimpse) | {"inset": entry.inset(index) is not None}
             for index, glimpse in enumerate(walk.glimpses)
         ],
-        "heat": list(KINDS),
+        "heat": kinds_of(walk),
         "cost": {
             "glimpses": walk.looks,
             "pixels": walk.pixels,

@@ -2,16 +2,14 @@
 
 import io
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from tnet.maps import KINDS, Kind, heat_map
 from tnet.record import Walk
 
-Kind = Literal["weight", "contribution"]
-KINDS: tuple[Kind, ...] = ("weight", "contribution")
 LONGEST = 1024  # pixels of the longer side; a map of 2048 takes the server 50 MB more
 
 _COLOURS = 255
@@ -27,7 +25,8 @@ def heat_png(walk: Walk, kind: Kind, target: int) -> bytes:
 
     Args:
         walk: that is shown.
-        kind: the glimpses' weights, or what they add to a class's logit.
+        kind: the glimpses' weights, what they add to a class's logit, or where the location
+            module would look.
         target: number of the class, for contributions.
     """
     longer = max(walk.width, walk.height)
@@ -41,7 +40,7 @@ def heat_png(walk: Walk, kind: Kind, target: int) -> bytes:
 
 
 def heat(walk: Walk, size: tuple[int, int], kind: Kind, target: int) -> NDArray[np.float32]:
-    """Return what the glimpses that cover a pixel are worth together: (height, width).
+    """Return a heat map, (height, width), see :func:`tnet.maps.heat_map`.
 
     The first look sees everything and therefore counts only where there is no other glimpse.
 
@@ -50,41 +49,29 @@ def heat(walk: Walk, size: tuple[int, int], kind: Kind, target: int) -> NDArray[
         size: width and height of the map.
         kind: see ``heat_png``.
         target: see ``heat_png``.
-
-    Returns:
-        The sum of the glimpses' values; NaN where none of them lies.
     """
-    width, height = size
-    values = np.full((height, width), np.nan, np.float32)
-    closer = [glimpse for glimpse in walk.glimpses if glimpse.level > 0] or walk.glimpses
-    for glimpse in closer:
-        worth = glimpse.weight if kind == "weight" else glimpse.contributions[target]
-        region = glimpse.region
-        columns = _covered(region.x, region.right, width / walk.width, width)
-        rows = _covered(region.y, region.bottom, height / walk.height, height)
-        there = values[rows, columns]
-        values[rows, columns] = np.where(np.isnan(there), worth, there + worth)
-    return values
+    alone = all(glimpse.level == 0 for glimpse in walk.glimpses)
+    return heat_map(walk, size, kind, target, first=alone)
 
 
-def _covered(low: float, high: float, scale: float, most: int) -> slice:
-    """Return the pixels nearest to a span, at least one, inside the map."""
-    first = min(max(0, round(low * scale)), most - 1)
-    return slice(first, max(first + 1, min(most, round(high * scale))))
+def kinds_of(walk: Walk) -> list[Kind]:
+    """Return the heat maps that a walk can be shown as; older records hold no distributions."""
+    return [kind for kind in KINDS if kind != "probability" or walk.grids]
 
 
 def coloured(values: NDArray[np.float32], kind: Kind) -> Image.Image:
     """Return a heat map as a picture of 256 colours, the first of which is transparent: NaN.
 
-    Weights run from 0 to the largest, contributions from minus to plus the largest of either sign.
+    Weights and chances run from 0 to the largest, contributions from minus to plus the largest of
+    either sign.
     """
     ends = np.nanmax(values, initial=0.0), np.nanmin(values, initial=0.0)
     most = float(np.abs(ends).max()) or 1.0
-    low = 0.0 if kind == "weight" else -most
+    low = -most if kind == "contribution" else 0.0
     index = np.rint(1 + (values - np.float32(low)) * np.float32((_COLOURS - 1) / (most - low)))
     shown = np.nan_to_num(index, copy=False, nan=0.0).astype(np.uint8)
     picture = Image.fromarray(shown)
-    picture.putpalette(_palette(_RAMP if kind == "weight" else _DIVERGING))
+    picture.putpalette(_palette(_DIVERGING if kind == "contribution" else _RAMP))
     picture.info["transparency"] = 0
     return picture
 

@@ -15,13 +15,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from tnet.errors import TNetError
+from tnet.maps import KINDS, Kind
 from tnet.record import Walk
 from tnet.scripts.viewer.assets import Asset
 from tnet.scripts.viewer.cohort import Entry
 from tnet.scripts.viewer.data import told
 from tnet.scripts.viewer.gallery import Gallery, Suffix, encoded, fitted, thumbnail
 from tnet.scripts.viewer.guard import Guard
-from tnet.scripts.viewer.heat import KINDS, Kind, heat_png
+from tnet.scripts.viewer.heat import heat_png
 from tnet.scripts.viewer.pages import SORTS, list_page, message_page
 from tnet.scripts.viewer.tiling import Tiling
 
