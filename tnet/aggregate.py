@@ -106,10 +106,9 @@ class GatedAttention(nn.Module):
 class Maxout(nn.Module):
     """Learned weights: the softmax over the glimpses of max_m(e_m . h) - mean_m(e_m . h).
 
-    A glimpse weighs much if it is strong evidence of one kind, whichever kind that is. With few
-    parameters and no saturation it learns from a handful of glimpses among thousands, where
-    :class:`GatedAttention` stayed at chance (docs/experiments.md); features should be of one
-    scale, see :mod:`tnet.standard`.
+    A glimpse weighs much if it is strong evidence of one kind, whichever kind that is. It has few
+    parameters and does not saturate; docs/experiments.md says where that helped and where
+    :class:`GatedAttention` was better. Features should be of one scale, see :mod:`tnet.standard`.
 
     Source: the unit is that of Goodfellow et al., "Maxout Networks", ICML 2013; that it should
     weigh glimpses, less its mean, is TNet's own.
