@@ -106,7 +106,7 @@ def watched(pixels: NDArray[Any], **facts: Any) -> tuple[Pyramid, list[Region]]:
     return cast(Pyramid, pyramid), pyramid.regions
 
 
-def quiet_trainer(epochs: int) -> lightning.Trainer:
+def quiet_trainer(epochs: int, **options: Any) -> lightning.Trainer:
     """A trainer on the CPU that shows and keeps nothing."""
     return lightning.Trainer(
         max_epochs=epochs,
@@ -115,4 +115,5 @@ def quiet_trainer(epochs: int) -> lightning.Trainer:
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **options,
     )

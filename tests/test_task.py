@@ -258,15 +258,7 @@ def test_a_joint_location_module_teaches_the_backbone(extra: dict[str, Any]) -> 
 def fit(training: Training, batch: list[Sample], epochs: int = 2, **options: Any) -> Any:
     """Fit on one batch, which is also the validation's; return the logged values."""
     loader: DataLoader[Any] = DataLoader(cast(Any, batch), batch_size=4, collate_fn=list)
-    trainer = lightning.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **options,
-    )
+    trainer = quiet_trainer(epochs, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer.fit(training, loader, loader)

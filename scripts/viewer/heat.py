@@ -1,6 +1,5 @@
 """The heat map of a walk as a picture: transparent where the model never looked closer."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +8,7 @@ from PIL import Image
 
 from tnet.maps import KINDS, Kind, heat_map
 from tnet.record import Walk
+from tnet.scripts.viewer.gallery import encoded, fitted
 
 LONGEST = 1024  # pixels of the longer side; a map of 2048 takes the server 50 MB more
 
@@ -29,14 +29,8 @@ def heat_png(walk: Walk, kind: Kind, target: int) -> bytes:
             module would look.
         target: number of the class, for contributions.
     """
-    longer = max(walk.width, walk.height)
-    size = (
-        max(1, round(walk.width * min(1.0, LONGEST / longer))),
-        max(1, round(walk.height * min(1.0, LONGEST / longer))),
-    )
-    file = io.BytesIO()
-    coloured(heat(walk, size, kind, target), kind).save(file, "PNG", compress_level=1)
-    return file.getvalue()
+    size = fitted(walk.width, walk.height, LONGEST)
+    return encoded(coloured(heat(walk, size, kind, target), kind), "png")
 
 
 def heat(walk: Walk, size: tuple[int, int], kind: Kind, target: int) -> NDArray[np.float32]:
