@@ -78,6 +78,9 @@ class Images(Dataset[Sample]):
         self._in_use = 1
         # The same object as long as an image is open: looks are remembered by it.
         self._open: OrderedDict[int, Guarded] = OrderedDict()
+        # Bytes of decoded pixels of each, and of all of them.
+        self._held: dict[int, int] = {}
+        self._bytes = 0
         self._boxes: dict[int, tuple[Region, ...]] = {}
 
     def __len__(self) -> int:
@@ -109,13 +112,16 @@ class Images(Dataset[Sample]):
     def close(self) -> None:
         """Close all images; those that are asked for again are opened again."""
         while self._open:
-            self._open.popitem()[1].close()
+            self._close_oldest()
 
     def _guarded(self, index: int) -> Guarded:
         """Return an image as it is in its file, opened if need be."""
         if index not in self._open:
             reopen, tell = partial(self._opened, index), partial(self._fail, index)
-            self._open[index] = Guarded(self._opened(index), reopen, tell)
+            pyramid = self._opened(index)
+            self._open[index] = Guarded(pyramid, reopen, tell)
+            self._held[index] = _bytes(pyramid)
+            self._bytes += self._held[index]
             self._close_others()
         self._open.move_to_end(index)
         return self._open[index]
@@ -171,15 +177,17 @@ class Images(Dataset[Sample]):
 
         Images that are decoded whole are open with all of their pixels.
         """
-        held = {i: _bytes(guarded.inner) for i, guarded in self._open.items()}
         while len(self._open) > 1:
             crowded = len(self._open) > self.keep_open
-            heavy = sum(held.values()) > _MOST_BYTES and len(self._open) > self._in_use
+            heavy = self._bytes > _MOST_BYTES and len(self._open) > self._in_use
             if not crowded and not heavy:
                 break
-            oldest, pyramid = self._open.popitem(last=False)
-            del held[oldest]
-            pyramid.close()
+            self._close_oldest()
+
+    def _close_oldest(self) -> None:
+        index, pyramid = self._open.popitem(last=False)
+        self._bytes -= self._held.pop(index)
+        pyramid.close()
 
 
 class Order(Sampler[int]):
