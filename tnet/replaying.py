@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tnet.descent import Visit, centre_of, valid_below
-from tnet.errors import DataError, UsageError
+from tnet.errors import DataError, UsageError, counted
 from tnet.inference import inferring
 from tnet.model import TNet
 from tnet.observe import shown
@@ -126,7 +126,7 @@ def replay(model: TNet, walk: Walk, pixels: Pixels) -> NDArray[np.float64]:
 def _check(model: TNet, walk: Walk, pixels: Pixels, count: int) -> None:
     if len(pixels.first) + len(pixels.views) != count:
         raise DataError(
-            f"{walk.image}: the walk looked at {count} views and there are "
+            f"{walk.image}: the walk looked at {counted(count, 'view')} and there are "
             f"{len(pixels.first) + len(pixels.views)}; take the pixels that belong to it"
         )
     bands = {array.shape[-1] for array in (pixels.first, pixels.views)}

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from tnet.adapters.drawing import level_colour
+from tnet.adapters.drawing import css, level_colour
 from tnet.adapters.footer import METRES
 from tnet.pyramid import Pyramid
 from tnet.record import Glimpse, Walk
@@ -61,7 +61,7 @@ def _walk(entry: Entry, walk: Walk) -> dict[str, Any]:
         "logits": [_number(value) for value in walk.logits],
         "bias": list(walk.bias),
         "view": list(walk.view),
-        "levels": [{"level": level, "colour": _css(level)} for level in levels],
+        "levels": [{"level": level, "colour": css(level_colour(level))} for level in levels],
         "glimpses": [
             _glimpse(glimpse) | {"inset": entry.inset(index) is not None}
             for index, glimpse in enumerate(walk.glimpses)
@@ -91,7 +91,3 @@ def _glimpse(glimpse: Glimpse) -> dict[str, Any]:
 
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _css(level: int) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*level_colour(level))

@@ -18,6 +18,7 @@ from tnet.geometry import Region
 from tnet.pyramid import Pyramid
 from tnet.record import Walk
 from tnet.scripts.viewer.cohort import Entry
+from tnet.scripts.walks import check_size
 
 Suffix = Literal["jpg", "png"]
 
@@ -89,7 +90,9 @@ class Gallery:
             raise DataError(entry.problem or "there is no image")
         pyramid = open_pyramid(entry.image, limits=self._limits)
         try:
-            _check(pyramid, entry.read())
+            walk = entry.read()
+            if walk is not None:
+                check_size(pyramid, walk)
             sample = pyramid.read(whole(pyramid), fitted(pyramid.width, pyramid.height, SAMPLE))
             return Picture(pyramid, Stretch(sample, pyramid.nodata))
         except BaseException:
@@ -101,14 +104,6 @@ class Gallery:
             if not self._open[name].users:
                 with suppress(Exception):
                     self._open.pop(name).pyramid.close()
-
-
-def _check(pyramid: Pyramid, walk: Walk | None) -> None:
-    if walk is not None and (pyramid.width, pyramid.height) != (walk.width, walk.height):
-        raise DataError(
-            f"{pyramid.name} has {pyramid.width} x {pyramid.height} pixels, and the walk was made "
-            f"over {walk.width} x {walk.height}; name the folder of the right one with --images"
-        )
 
 
 def whole(image: Pyramid | Walk) -> Region:
