@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tnet.errors import TNetError
-from tnet.errors import counted as counted
+from tnet.errors import counted as counted  # noqa: PLC0414 - the commands say it from here
 
 if TYPE_CHECKING:
     from tnet.record import Walk

@@ -9,7 +9,6 @@ from command_line import picture, write_png, write_zarr
 from viewer_server import walk_of, write_walk
 
 from tnet.errors import UsageError
-from tnet.geometry import Region
 from tnet.record import NO_EVIDENCE
 from tnet.scripts.viewer.cohort import certainty, find_entries
 from tnet.scripts.viewer.tiling import Tiling

@@ -64,8 +64,8 @@ def save(
     recipe, options = model.recipe
     if model.expects.bands != options.get("bands", 3):
         raise UsageError(
-            f"the model was built for {counted(options.get('bands', 3), 'band')} and told to expect "
-            f"{model.expects.bands}; build it again with bands={model.expects.bands}"
+            f"the model was built for {counted(options.get('bands', 3), 'band')} and told to "
+            f"expect {model.expects.bands}; build it again with bands={model.expects.bands}"
         )
     header = {
         "format": FORMAT,

@@ -69,7 +69,7 @@ def pixels_of(model: TNet, walk: Walk, pyramid: Pyramid) -> Pixels:
         DataError: if the image cannot be read.
     """
     plan = Plan.from_dict(walk.plan)
-    visits = _visits(walk, plan)
+    visits = visits_of(walk, plan)
     tops = [visit for visit in visits if visit.level == 0]
     deeper = [visit for visit in visits if visit.level > 0]
     found = []
@@ -93,7 +93,7 @@ def features_of(model: TNet, walk: Walk, pixels: Pixels) -> NDArray[np.float32]:
     Raises:
         DataError: if the pixels are not those of this walk, or not fit for the model.
     """
-    visits = _visits(walk, Plan.from_dict(walk.plan))
+    visits = visits_of(walk, Plan.from_dict(walk.plan))
     _check(model, walk, pixels, len(visits))
     parts: list[Tensor] = []
     with inferring(model):
@@ -134,7 +134,7 @@ def _check(model: TNet, walk: Walk, pixels: Pixels, count: int) -> None:
         raise UsageError(f"{walk.image}: another model walked here; take that one")
 
 
-def _visits(walk: Walk, plan: Plan) -> list[Visit]:
+def visits_of(walk: Walk, plan: Plan) -> list[Visit]:
     """Return what the network looked at, as the walk's own visits were."""
     top = walk.glimpses[0].region
     start = (50.0, 50.0, 0.0) if plan.positions == "centres" else (0.0, 0.0, 0.0)

@@ -18,6 +18,7 @@ from tnet.maps import Kind
 Curve = Literal["linear", "root", "log"]
 
 OPACITY = 0.6  # of a map over an image, where nobody chooses it
+_DENSEST = 0.75  # opacity of the largest value of a map that fades
 
 # Against and for a class: blue and vermilion, which colour-blind readers tell apart.
 _DIVERGING: tuple[Colour, ...] = (
@@ -66,10 +67,17 @@ class Scale:
         picture.info["transparency"] = 0
         return picture
 
-    def painted(self, values: NDArray[np.float32], opacity: float = OPACITY) -> Image.Image:
+    def painted(self, values: NDArray[np.float32]) -> Image.Image:
         """Return a map as RGBA to be laid over its image; where it is NaN there is nothing."""
         picture = self.indexed(values).convert("RGBA")
-        picture.putalpha(picture.getchannel("A").point([round(a * opacity) for a in range(256)]))
+        picture.putalpha(picture.getchannel("A").point([round(a * OPACITY) for a in range(256)]))
+        return picture
+
+    def faded(self, values: NDArray[np.float32]) -> Image.Image:
+        """Return a map as RGBA that the image shows through the more, the lower a value is."""
+        opacity = np.rint(255 * _DENSEST * self._shares(values)).astype(np.uint8)
+        picture = self.indexed(values).convert("RGB")
+        picture.putalpha(Image.fromarray(opacity))
         return picture
 
     def colours(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tnet.adapters.drawing import fitted
 from tnet.adapters.exports.colours import Scale
 from tnet.maps import Kind, class_index, heat_map
 from tnet.record import Walk
@@ -27,8 +28,7 @@ class Heat:
 
     def size(self, walk: Walk) -> tuple[int, int]:
         """Return width and height of an image's map in pixels."""
-        scale = min(1.0, self.side / max(walk.width, walk.height))
-        return max(1, round(walk.width * scale)), max(1, round(walk.height * scale))
+        return fitted(walk.width, walk.height, self.side)
 
     def map(self, walk: Walk, size: tuple[int, int]) -> NDArray[np.float32]:
         """Return an image's map, float32 (height, width); NaN where nothing was looked at."""

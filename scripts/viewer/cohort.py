@@ -53,7 +53,7 @@ class Entry:
         return None if self.walk is None else read_walk(self.walk)
 
     def inset(self, glimpse: int) -> Path | None:
-        """Return the picture of a glimpse's soft attention, if there is one.
+        """Return the picture of what lies inside a glimpse, if there is one.
 
         It is attention/NAME/GLIMPSE.png beside the folder of walks/NAME.json.
         """

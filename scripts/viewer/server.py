@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from tnet.adapters.drawing import fitted
 from tnet.adapters.exports.heat import Heat
 from tnet.errors import TNetError, counted
 from tnet.maps import KINDS
@@ -21,7 +22,7 @@ from tnet.record import Walk
 from tnet.scripts.viewer.assets import Asset
 from tnet.scripts.viewer.cohort import Entry
 from tnet.scripts.viewer.data import told
-from tnet.scripts.viewer.gallery import Gallery, Suffix, encoded, fitted, thumbnail
+from tnet.scripts.viewer.gallery import Gallery, Suffix, encoded, thumbnail
 from tnet.scripts.viewer.guard import Guard
 from tnet.scripts.viewer.heat import heat_legend, heat_of, heat_png
 from tnet.scripts.viewer.pages import SORTS, list_page, message_page
@@ -137,7 +138,7 @@ class _Server:
         return _image(await self._worked(partial(self._crop, entry, index, wanted)), "png")
 
     async def inset(self, request: Request) -> Response:
-        """Answer with a glimpse's soft attention, if it was written beside the walk."""
+        """Answer with what lies inside a glimpse, if it was drawn beside the walk."""
         entry, index = self._entry(request), request.path_params["glimpse"]
         return _image(await self._worked(partial(self._inset, entry, index)), "png")
 
@@ -210,7 +211,7 @@ class _Server:
         _glimpse(_walk(entry), index)
         file = entry.inset(index)
         if file is None:
-            raise HTTPException(404, "no soft attention was written for this glimpse")
+            raise HTTPException(404, "nothing was drawn inside this glimpse")
         return file.read_bytes()
 
     def _walked(self, entry: Entry, show: Callable[[Walk], Answer]) -> Answer:
