@@ -37,16 +37,16 @@ def two_glimpses() -> Walk:
 @pytest.mark.parametrize("kind", KINDS)
 def test_where_nothing_was_looked_at_is_nothing(kind: Kind) -> None:
     values = a_map(np.nan, 0.0, 0.25, 1.0)
-    scale = Scale.of(values, kind)
+    scale = Scale.of(kind, values)
     for picture, opacity in ((scale.indexed(values), 255), (scale.painted(values), 153)):
         assert np.asarray(picture.convert("RGBA"))[0, :, 3].tolist() == [0, *[opacity] * 3]
     nothing = a_map(np.nan)
-    assert (np.asarray(Scale.of(nothing, kind).painted(nothing))[..., 3] == 0).all()
+    assert (np.asarray(Scale.of(kind, nothing).painted(nothing))[..., 3] == 0).all()
 
 
 def test_for_and_against() -> None:
     values = a_map(-2.0, 0.0, 0.5, 2.0)
-    against, neither, little, much = Scale.of(values, "contribution").colours(values)[0].astype(int)
+    against, neither, little, much = Scale.of("contribution", values).colours(values)[0].astype(int)
     assert against[2] > against[0]  # blue
     assert neither.min() > 240  # white
     assert much[0] > much[2]  # vermilion
@@ -56,8 +56,8 @@ def test_for_and_against() -> None:
 def test_the_curves() -> None:
     ends = a_map(0.0, 1.0)
     halfway = Scale(0, 1, "linear").colours(a_map(0.5))
-    assert (Scale.of(ends, "weight").colours(a_map(0.25)) == halfway).all()
-    assert (Scale.of(ends, "probability").colours(a_map(10**-1.5)) == halfway).all()
+    assert (Scale.of("weight", ends).colours(a_map(0.25)) == halfway).all()
+    assert (Scale.of("probability", ends).colours(a_map(10**-1.5)) == halfway).all()
     assert (Scale(3, 5).colours(a_map(4.0)) == halfway).all()
     assert (Scale(3, 3).colours(a_map(3.0)) == Scale(0, 1).colours(a_map(0.0))).all()
 

@@ -4,7 +4,7 @@ A few glimpses often say most. So that the others do not all look alike, colours
 the square root of contributions and weights, and the logarithm of chances.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ _RISING: tuple[Colour, ...] = (
 )  # fmt: skip
 
 _COLOURS = 255  # of an indexed picture, beside the one that is not seen
+_ROWS = 128  # that are coloured at once
 _DECADES = 3  # chances are shown on a logarithmic scale that reaches down so far
 _STEPS = {"linear": "linear scale", "root": "square-root scale", "log": "log scale"}
 
@@ -49,19 +50,21 @@ class Scale:
     curve: Curve = "linear"
 
     @classmethod
-    def of(cls, values: NDArray[np.float32], kind: Kind) -> "Scale":
-        """Return the scale on which a heat map's largest value has the strongest colour."""
-        known = np.abs(values[np.isfinite(values)])
-        high = float(known.max()) if known.size and known.max() > 0 else 1.0
+    def of(cls, kind: Kind, *values: NDArray[np.float32]) -> "Scale":
+        """Return the scale on which the largest of all values has the strongest colour."""
+        ends = [float(end(part, initial=0.0)) for part in values for end in (np.nanmax, np.nanmin)]
+        high = max(map(abs, ends)) or 1.0
         if kind == "probability":
             return cls(high / 10**_DECADES, high, "log")
         return cls(-high if kind == "contribution" else 0.0, high, "root")
 
     def indexed(self, values: NDArray[np.float32]) -> Image.Image:
         """Return a map as a picture of 256 colours; where it is NaN there is nothing."""
-        known = np.isfinite(values)
-        index = 1 + np.rint((_COLOURS - 1) * self._shares(np.where(known, values, self.low)))
-        picture = Image.fromarray(np.where(known, index, 0).astype(np.uint8))
+        index = np.zeros(values.shape, np.uint8)
+        for shown, part in zip(_strips(index), _strips(values), strict=True):
+            known = np.isfinite(part)
+            shown[known] = 1 + np.rint((_COLOURS - 1) * self._shares(part[known]))
+        picture = Image.fromarray(index)
         palette = self._of_shares(np.linspace(0, 1, _COLOURS))
         picture.putpalette(bytes(3) + palette.tobytes())
         picture.info["transparency"] = 0
@@ -102,19 +105,25 @@ class Scale:
         """Return how the values lie between the ends."""
         return _STEPS[self.curve]
 
-    def _shares(self, values: NDArray[Any]) -> NDArray[np.float64]:
+    def _shares(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return where values stand between low, 0, and high, 1."""
-        shown = np.clip(values.astype(np.float64), self.low, self.high)
+        low, high = np.float32(self.low), np.float32(self.high)
+        shown = np.clip(values, low, high)
         if self.curve == "log":
-            return np.log(shown / self.low) / np.log(self.high / self.low)
+            return np.log(shown / low) / np.log(high / low)
         if self.curve == "root":
-            share = np.sign(shown) * np.sqrt(np.abs(shown) / self.high)
-            return (share + 1) / 2 if self.low < 0 else share
-        return (shown - self.low) / max(self.high - self.low, np.finfo(np.float64).tiny)
+            share = np.sign(shown) * np.sqrt(np.abs(shown) / high)
+            return (share + 1) / 2 if low < 0 else share
+        return (shown - low) / max(high - low, np.finfo(np.float32).tiny)
 
-    def _of_shares(self, share: NDArray[np.float64]) -> NDArray[np.uint8]:
+    def _of_shares(self, share: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
         """Return the colours from low, 0, to high, 1."""
         anchors = np.array(self.anchors(), np.float64)
         places = np.linspace(0, 1, len(anchors))
         bands = [np.interp(share, places, anchors[:, band]) for band in range(3)]
         return np.rint(np.stack(bands, axis=-1)).astype(np.uint8)
+
+
+def _strips(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Give an array some rows at a time: what is reckoned of them takes less memory than all."""
+    return (values[row : row + _ROWS] for row in range(0, len(values), _ROWS))

@@ -70,8 +70,7 @@ class Heat:
             walk: the record.
             values: the map.
         """
-        own = self.of_glimpses(walk, values)
-        return Scale.of(np.concatenate([values.ravel(), own]), self.kind)
+        return Scale.of(self.kind, values, self.of_glimpses(walk, values))
 
     def levels(self, walk: Walk, smallest: int) -> list[NDArray[np.float32]]:
         """Return maps of half the size each, rounded up, until none is longer than ``smallest``.

@@ -55,15 +55,16 @@ export class Heat {
     const query = `?kind=${kind}&target=${find("target").value}`;
     const url = `/heat/${this.data.id}.png${query}`;
     if (on && url !== this.asked) {
-      this.load(url);
-      this.explain(url, `/heat/${this.data.id}.json${query}`);
+      this.asked = url;
+      this.explain(`/heat/${this.data.id}.json${query}`, url).then(() => this.load(url));
     }
     this.item?.setOpacity(on ? this.opacity : 0);
     this.changed();
   }
 
-  // Say what the colours of the picture at an address mean.
-  async explain(url, about) {
+  // Say what the colours of the picture at an address mean. It is asked for afterwards: the server
+  // makes the map for both, and two at once would take twice the memory.
+  async explain(about, url) {
     const answer = await fetch(about);
     if (!answer.ok || url !== this.asked) {
       return; // another one was asked for meanwhile
@@ -79,7 +80,9 @@ export class Heat {
   }
 
   load(url) {
-    this.asked = url;
+    if (url !== this.asked) {
+      return;
+    }
     this.viewer.addSimpleImage({
       url,
       opacity: this.opacity,
