@@ -71,6 +71,7 @@ def _walk(entry: Entry, walk: Walk) -> dict[str, Any]:
         ],
         "insets": {"title": title or "attention", "colours": colours},
         "heat": kinds_of(walk),
+        "additive": walk.additive or not walk.aggregate,
         "cost": {
             "glimpses": walk.looks,
             "pixels": walk.pixels,

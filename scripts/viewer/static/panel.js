@@ -161,4 +161,5 @@ function showContributions(walk, glimpse) {
   }));
   rows.sort((a, b) => Math.abs(b.share) - Math.abs(a.share));
   table(find("contributions"), rows, true);
+  find("fused").hidden = walk.additive;
 }
