@@ -15,6 +15,7 @@ from tnet.pyramid import Pyramid
 from tnet.resample import cast
 
 _LEAST, _MOST = 256, 512  # pixels of a picture's longer side
+_EVEN = 1.1  # values that differ by less than so many times do not get all of the colours
 
 
 def draw_insets(
@@ -25,8 +26,9 @@ def draw_insets(
 ) -> dict[int, bytes]:
     """Return a PNG file for each map, by the same number; all in one scale of colours.
 
-    The scale goes from the least to the largest value of all maps. A file's texts, Title and
-    Description, say what it shows and what the colours mean.
+    The scale goes from the least to the largest value of all maps, and to a tenth more than the
+    least where none is as large. A file's texts, Title and Description, say what it shows and what
+    the colours mean.
 
     Args:
         pyramid: the image; of images other than 8-bit grey or RGB it gives the contrast.
@@ -38,7 +40,7 @@ def draw_insets(
         return {}
     stretch = Stretch.of(pyramid)
     low, high = (float(f(list(map(f, maps.values())))) for f in (np.min, np.max))
-    scale = Scale(low, high)
+    scale = Scale(low, max(high, _EVEN * low))
     about = PngInfo()
     about.add_itxt("Title", title)
     first, last = scale.ends()

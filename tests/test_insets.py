@@ -167,6 +167,16 @@ def test_pictures_are_in_register(size: tuple[int, int]) -> None:
     assert strong != weak  # one scale for all
 
 
+def test_what_is_nearly_even_looks_even() -> None:
+    values = np.full((48, 64), 1.0, np.float32)
+    values[:24] = 1.001
+    view = np.full((48, 64, 3), 128, np.uint8)
+    image = open_array(noise(301, 403, bands=3))
+    (content,) = draw_insets(image, {0: view}, {0: values}, "").values()
+    shown = np.asarray(Image.open(io.BytesIO(content))).astype(int)
+    assert np.abs(shown - 128).max() <= 4
+
+
 def test_nothing_to_draw() -> None:
     assert draw_insets(open_array(noise(9, 9)), {}, {}, "nothing") == {}
 
