@@ -145,7 +145,8 @@ class Files:
         insets = self._folder / "attention" / name
         old = [self._folder / "overlays" / f"{name}.png", self._folder / "pixels" / f"{name}.npz"]
         for file in [*old, *insets.glob("[0-9]*.png")]:
-            with writing(file):
+            # Where a file is in the folder's place, there is nothing of an earlier run.
+            with writing(file), suppress(NotADirectoryError):
                 file.unlink(missing_ok=True)
         with suppress(OSError):  # there is none, or it holds what is not ours
             insets.rmdir()
@@ -164,7 +165,8 @@ class Files:
         except Exception as error:
             return [f"its attention could not be drawn: {error}"]
         if not pictures:
-            return ["there is no Grad-CAM of it, for no class was predicted"]
+            why = ", for no class was predicted" if walk.label is None else ""
+            return [f"nothing is drawn inside its glimpses{why}"]
         folder = self._folder / "attention" / name
         with writing(folder):
             folder.mkdir(exist_ok=True)

@@ -74,6 +74,7 @@ def test_every_format_twice_is_the_same(tnet: CommandLine, record: Walk, tmp_pat
 
 def test_where_files_go(tnet: CommandLine, record: Walk, tmp_path: Path) -> None:
     source = saved(tmp_path, [record, record])
+    (source / "walks" / "._slide-0.json").write_bytes(b"what a Mac leaves beside a file")
     assert tnet("export", source, "--to", "qupath,csv").code == 0
     assert {"slide-0.geojson", "slide-1.geojson", "glimpses.csv"} <= set(contents(tmp_path))
     assert tnet("export", source / "walks" / "slide-1.json", "--to", "qupath").code == 0

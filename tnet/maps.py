@@ -15,7 +15,7 @@ from tnet.record import Chances, Walk
 Kind = Literal["probability", "weight", "contribution"]
 KINDS: tuple[Kind, ...] = ("probability", "weight", "contribution")
 
-MOST_PIXELS = 2**28  # of a map: 2 GiB while it is made
+MOST_PIXELS = 2**28  # of a map: 1.3 GB while it is made
 
 _STRIP = 128  # rows that are painted at once, which keeps the memory for a map near that of the map
 

@@ -112,9 +112,9 @@ class Scale:
         if self.curve == "log":
             return np.log(shown / low) / np.log(high / low)
         if self.curve == "root":
-            share = np.sign(shown) * np.sqrt(np.abs(shown) / high)
+            share: NDArray[np.float32] = np.sign(shown) * np.sqrt(np.abs(shown) / high)
             return (share + 1) / 2 if low < 0 else share
-        return (shown - low) / max(high - low, np.finfo(np.float32).tiny)
+        return (shown - low) / np.float32(high - low or 1)
 
     def _of_shares(self, share: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
         """Return the colours from low, 0, to high, 1."""
