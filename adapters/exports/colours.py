@@ -113,7 +113,7 @@ class Scale:
             return np.log(shown / low) / np.log(high / low)
         if self.curve == "root":
             share: NDArray[np.float32] = np.sign(shown) * np.sqrt(np.abs(shown) / high)
-            return (share + 1) / 2 if low < 0 else share
+            return (share + np.float32(1)) / np.float32(2) if low < 0 else share
         return (shown - low) / np.float32(high - low or 1)
 
     def _of_shares(self, share: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
