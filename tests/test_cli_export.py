@@ -20,6 +20,7 @@ from ome_zarr_models.v05 import ImageLabel
 from PIL import Image
 
 from tnet.adapters.array import open_array
+from tnet.adapters.drawing import level_colour
 from tnet.adapters.exports import FORMATS
 from tnet.plan import Plan, Step
 from tnet.record import Walk
@@ -248,6 +249,9 @@ def test_pictures_show_the_image_where_it_is(
     with Image.open(tmp_path / "slide-0.gif") as gif:
         assert getattr(gif, "n_frames", 0) == len(record.glimpses)
         assert gif.info["loop"] == 0
+        gif.seek(len(record.glimpses) - 1)
+        colours = {colour for _, colour in gif.convert("RGB").getcolors(2**24) or ()}
+        assert {level_colour(glimpse.level) for glimpse in record.glimpses} <= colours
     write_png(far / "here.png", picture(500, 301))
     done = tnet("export", source, "--to", "png", "--images", far)
     assert "500 x 301 pixels, and the walk went over 517 x 301" in done.err
