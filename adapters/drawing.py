@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from tnet.geometry import Region
+from tnet.pyramid import Pyramid
+
 Colour = tuple[int, int, int]
 Box = tuple[int, int, int, int]  # left, top, right, bottom; the last two just past it
 
@@ -30,6 +33,7 @@ PALETTE: tuple[Colour, ...] = (
 )
 
 _HALO = (16, 16, 20)
+_SAMPLE = 512  # pixels of the longer side of a view that contrast is learned from
 _FINER = 4  # round shapes are drawn so many times larger, then averaged
 _KNOWN = frozenset(map(chr, range(32, 127))) | frozenset(
     "\u00b0\u00b1\u00b7\u2018\u2019\u201c\u201d\u2026"
@@ -39,6 +43,11 @@ _KNOWN = frozenset(map(chr, range(32, 127))) | frozenset(
 def level_colour(level: int) -> Colour:
     """Return the colour of a level; after seven levels the colours repeat."""
     return PALETTE[0] if level == 0 else PALETTE[1 + (level - 1) % (len(PALETTE) - 1)]
+
+
+def css(colour: Colour) -> str:
+    """Return a colour as style sheets write it, such as "#e69f00"."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
 @cache
@@ -174,6 +183,12 @@ def _light(colour: Colour) -> bool:
     return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140
 
 
+def fitted(width: float, height: float, longest: int) -> tuple[int, int]:
+    """Return a size of the same shape whose longer side has at most so many pixels."""
+    scale = min(1.0, longest / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def round_length(most: float) -> float:
     """Return the longest of 1, 2 or 5 times a power of ten that is not longer than ``most``."""
     power = 10.0 ** math.floor(math.log10(most))
@@ -197,6 +212,13 @@ class Stretch:
         self._limits: Sequence[tuple[float, float]] | None = None
         if view.dtype != np.uint8 or bands not in (1, 3):
             self._limits = [_percentiles(view[..., band], nodata) for band in self._shown]
+
+    @classmethod
+    def of(cls, pyramid: Pyramid) -> "Stretch":
+        """Return what is learned from a small view of all of an image."""
+        whole = Region(0, 0, pyramid.width, pyramid.height)
+        sample = pyramid.read(whole, fitted(pyramid.width, pyramid.height, _SAMPLE))
+        return cls(sample, pyramid.nodata)
 
     def __call__(self, view: NDArray[Any]) -> Image.Image:
         """Return a view as an RGB picture."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tnet.errors import DataError
+from tnet.errors import DataError, counted
 
 Pixels = NDArray[Any]
 Window = tuple[slice, slice]
@@ -265,7 +265,8 @@ class Page:
             ) from error
         if pixels.dtype != self.dtype or pixels.shape[3] != self.samples:
             raise DataError(
-                f"{file.path} is damaged: tile {index} holds {pixels.shape[3]} bands of "
-                f"{pixels.dtype}, the file says {self.samples} of {self.dtype}; convert it anew"
+                f"{file.path} is damaged: tile {index} holds "
+                f"{counted(pixels.shape[3], 'band')} of {pixels.dtype}, the file says "
+                f"{self.samples} of {self.dtype}; convert it anew"
             )
         return pixels[0]

@@ -20,7 +20,7 @@ from tnet.datasets.boxes import evidence
 from tnet.datasets.entries import Entry
 from tnet.datasets.guarding import Guarded
 from tnet.datasets.manifest import Manifest
-from tnet.errors import DataError, one_line
+from tnet.errors import DataError, counted, one_line
 from tnet.geometry import Region
 from tnet.model import Input
 from tnet.pyramid import Pyramid
@@ -151,7 +151,7 @@ class Images(Dataset[Sample]):
         found, wanted = (pyramid.bands, str(pyramid.dtype)), self._expects
         if found != (wanted.bands, wanted.dtype):
             raise DataError(
-                f"{entry.image} has {found[0]} bands of {found[1]}; the model takes "
+                f"{entry.image} has {counted(found[0], 'band')} of {found[1]}; the model takes "
                 f"{wanted.bands} of {wanted.dtype}"
             )
 

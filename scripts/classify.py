@@ -87,6 +87,14 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
     pixels: Annotated[
         bool, typer.Option("--pixels", help="Keep what was looked at, in pixels/ (with --out).")
     ] = False,
+    attention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="soft|grad-cam[:CLASS]",
+            help="Draw what counts inside every glimpse, in attention/ (with --out): the "
+            "backbone's own attention, or Grad-CAM for the predicted class or another.",
+        ),
+    ] = None,
     max_pixels: MaxPixels = None,
     max_memory: MaxMemory = None,
     remote: Remote = False,
@@ -97,13 +105,16 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
     With 6 it ends where a result cannot be written.
     """
     from tnet.adapters.limits import limits_of
-    from tnet.scripts.files import Files
+    from tnet.scripts.files import Extras, Files
     from tnet.scripts.inputs import find_images
+    from tnet.scripts.insets import inside_of
     from tnet.scripts.prepare import changed_plan, wishes
     from tnet.scripts.work import Work, classified
 
     if pixels and out is None:
         raise UsageError("--pixels keeps what was looked at in a folder; name one with --out")
+    if attention is not None and out is None:
+        raise UsageError("--attention draws pictures in a folder; name one with --out")
     limits = limits_of(max_pixels, max_memory)
     wished = wishes(mpp=mpp, bands=bands, value_range=value_range, limits=limits, remote=remote)
     paths = find_images(images)
@@ -120,9 +131,9 @@ def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
         debug=bool((context.obj or {}).get("debug")),
         batch=images_at_once(batch, loaded.device.type),
     )
-    pictures = overlay_size if overlay else None
-    keeper = loaded if pixels else None
-    files = None if out is None else Files(out, paths, loaded.classes, pictures, keeper)
+    inside = None if attention is None else inside_of(attention, loaded)
+    extras = Extras(overlay_size if overlay else None, pixels, inside)
+    files = None if out is None else Files(out, paths, loaded, extras)
     results = classified(work, paths, files, whole=as_json)
     _finish(results, str(model), as_json=as_json)
 

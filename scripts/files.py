@@ -5,7 +5,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tnet.pyramid import Pyramid
     from tnet.record import Walk
     from tnet.scripts.inputs import Source
+    from tnet.scripts.insets import Inside
     from tnet.scripts.report import Result
 
 _BEFORE = ("image", "walk", "outcome", "label", "confidence")
@@ -39,15 +40,36 @@ class PlaceError(OutputError):
     exit_code = 2
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What is written beside the walks.
+
+    Attributes:
+        overlay: longer side of the overlays' image in pixels; None draws none.
+        pixels: whether to keep what was looked at.
+        inside: what is drawn inside every glimpse; None draws nothing.
+    """
+
+    overlay: int | None = None
+    pixels: bool = False
+    inside: "Inside | None" = None
+
+    @property
+    def views(self) -> bool:
+        """Whether the views are wanted that the network was given."""
+        return self.pixels or self.inside is not None
+
+
 class Files:
-    """A folder of results: predictions.csv, walks/NAME.json, overlays/NAME.png, pixels/NAME.npz.
+    """A folder of results: predictions.csv and walks/NAME.json.
+
+    Beside them, as wished: overlays/NAME.png, pixels/NAME.npz, attention/NAME/GLIMPSE.png.
 
     Args:
         folder: it and its sub-folders are made.
         paths: of the images; each gets a name for its files.
-        classes: of the model.
-        overlay: longer side of the overlays' image in pixels; None draws none.
-        keeper: the model that walks, to keep the pixels that it was given; None keeps none.
+        model: that walks.
+        extras: what is written beside the walks.
 
     Raises:
         UsageError: if the folder cannot be made.
@@ -57,20 +79,23 @@ class Files:
         self,
         folder: Path,
         paths: "Sequence[Source]",
-        classes: Sequence[str],
-        overlay: int | None,
-        keeper: "TNet | None" = None,
+        model: "TNet",
+        extras: Extras,
     ) -> None:
         from tnet.scripts.inputs import output_names
 
         self._folder = folder
-        self._classes = classes
-        self._overlay = overlay
-        self._keeper = keeper
+        self._model = model
+        self.extras = extras
         self._names = dict(zip(paths, output_names(paths), strict=True))
         self._started = False
         try:
-            wanted = {"walks": True, "overlays": overlay is not None, "pixels": keeper is not None}
+            wanted = {
+                "walks": True,
+                "overlays": extras.overlay is not None,
+                "pixels": extras.pixels,
+                "attention": extras.inside is not None,
+            }
             for name in (name for name, there in wanted.items() if there):
                 (folder / name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -84,6 +109,14 @@ class Files:
     ) -> "Result":
         """Write down what came of an image; return its result with what is to be said of it.
 
+        What an earlier run wrote of the image goes away first: it belongs to another walk.
+
+        Args:
+            path: of the image.
+            walk: over it.
+            pyramid: the image; where views are wanted, one that remembers them.
+            result: what came of it.
+
         Raises:
             DataError: if the walk holds what JSON does not know.
             OutputError: if a file cannot be written.
@@ -93,22 +126,53 @@ class Files:
             text = walk.to_json(indent=1)
         except ValueError as error:
             raise DataError(f"{path}: its walk cannot be written as JSON ({error})") from error
+        self._clear(name)
         write_file(self._folder / "walks" / f"{name}.json", text)
-        result = replace(result, walk=f"walks/{name}.json")
-        if self._keeper is not None:
-            from tnet.replaying import pixels_of
+        notes = list(result.notes)
+        if self.extras.views:
+            notes += self._write_views(name, walk, pyramid)
+        if self.extras.overlay is not None:
+            try:
+                picture = drawn(walk, pyramid, self.extras.overlay)
+            except Exception as error:
+                notes.append(f"its overlay could not be drawn: {error}")
+            else:
+                write_file(self._folder / "overlays" / f"{name}.png", picture)
+        return replace(result, walk=f"walks/{name}.json", notes=tuple(notes))
 
-            seen = pixels_of(self._keeper, walk, pyramid)
+    def _clear(self, name: str) -> None:
+        """Take away what an earlier run wrote beside an image's walk."""
+        insets = self._folder / "attention" / name
+        old = [self._folder / "overlays" / f"{name}.png", self._folder / "pixels" / f"{name}.npz"]
+        for file in [*old, *insets.glob("[0-9]*.png")]:
+            # Where a file is in the folder's place, there is nothing of an earlier run.
+            with writing(file), suppress(NotADirectoryError):
+                file.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or it holds what is not ours
+            insets.rmdir()
+
+    def _write_views(self, name: str, walk: "Walk", pyramid: "Pyramid") -> list[str]:
+        """Write the views that the network was given, and what lies inside; return notes."""
+        from tnet.replaying import pixels_of
+
+        seen = pixels_of(self._model, walk, pyramid)
+        if self.extras.pixels:
             write_file(self._folder / "pixels" / f"{name}.npz", seen.to_bytes())
-        if self._overlay is None:
-            return result
+        if self.extras.inside is None:
+            return []
         try:
-            picture = drawn(walk, pyramid, self._overlay)
+            pictures = self.extras.inside.draw(self._model, walk, seen, pyramid)
         except Exception as error:
-            note = f"its overlay could not be drawn: {error}"
-            return replace(result, notes=(*result.notes, note))
-        write_file(self._folder / "overlays" / f"{name}.png", picture)
-        return result
+            return [f"its attention could not be drawn: {error}"]
+        if not pictures:
+            why = ", for no class was predicted" if walk.label is None else ""
+            return [f"nothing is drawn inside its glimpses{why}"]
+        folder = self._folder / "attention" / name
+        with writing(folder):
+            folder.mkdir(exist_ok=True)
+        for glimpse, picture in pictures.items():
+            write_file(folder / f"{glimpse}.png", picture)
+        return []
 
     def add(self, result: "Result") -> None:
         """Add an image's row to the table; the first one replaces the table of an earlier run.
@@ -117,11 +181,11 @@ class Files:
             OutputError: if it cannot be written.
         """
         path = self._folder / "predictions.csv"
-        row = csv_row(result, self._classes)
+        row = csv_row(result, self._model.classes)
         if self._started:
             _append(path, row)
             return
-        write_file(path, csv_header(self._classes) + row)
+        write_file(path, csv_header(self._model.classes) + row)
         self._started = True
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from tnet.errors import DataError
+from tnet.errors import DataError, counted
 from tnet.scripts.options import AsJson
 
 
@@ -54,7 +54,8 @@ def import_model(
         return
     print(
         shown(
-            f"{written}: {arch}, {model.expects.bands} bands, {len(model.classes)} classes, "
+            f"{written}: {arch}, {counted(model.expects.bands, 'band')}, "
+            f"{counted(len(model.classes), 'class', 'classes')}, "
             f"a backbone of {parameters / 1e6:.1f} M parameters"
         )
     )

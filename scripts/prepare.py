@@ -10,7 +10,7 @@ import numpy as np
 from tnet.adapters import Limits, open_pyramid, rescale, select_bands
 from tnet.adapters.limits import DEFAULT
 from tnet.adapters.views import View, facts_of
-from tnet.errors import DataError, UsageError
+from tnet.errors import DataError, UsageError, counted
 from tnet.model import Input
 from tnet.plan import Plan
 from tnet.pyramid import Pyramid
@@ -119,7 +119,7 @@ def _fitted(pyramid: Pyramid, wished: Wishes, expects: Input) -> Pyramid:
     if wished.bands is not None:
         if max(wished.bands) >= pyramid.bands:
             raise DataError(
-                f"{pyramid.name} has {pyramid.bands} bands, and --bands asks for band "
+                f"{pyramid.name} has {counted(pyramid.bands, 'band')}, and --bands asks for band "
                 f"{max(wished.bands) + 1}"
             )
         pyramid = select_bands(pyramid, wished.bands)
@@ -147,7 +147,7 @@ def _check(pyramid: Pyramid, expects: Input) -> None:
             else "name another model"
         )
         raise DataError(
-            f"{pyramid.name} has {pyramid.bands} band{'s'[: pyramid.bands > 1]} and the model "
+            f"{pyramid.name} has {counted(pyramid.bands, 'band')} and the model "
             f"expects {expects.bands}; {way_out}"
         )
     if pyramid.dtype != np.dtype(expects.dtype):

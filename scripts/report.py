@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tnet.errors import TNetError
+from tnet.errors import counted as counted  # noqa: PLC0414 - the commands say it from here
 
 if TYPE_CHECKING:
     from tnet.record import Walk
@@ -194,11 +195,6 @@ def shown(text: str) -> str:
     encoding = sys.stdout.encoding or "ascii"
     lines = "\n".join(map(clean, text.split("\n")))
     return lines.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def counted(number: int, one: str, several: str | None = None) -> str:
-    """Return a number with the word for what is counted: "1 epoch", "2 epochs", "1 batch"."""
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def say(sentence: str) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _HOST = "127.0.0.1"
 _USUAL_PORT = 8799
 _MOST_CONNECTIONS = 64
-_CACHE_BYTES = 2**23  # of decoded pixels; the browser keeps what it was given
+_CACHE_BYTES = 2**22  # of decoded pixels; the browser keeps what it was given
 
 
 def view(

@@ -38,8 +38,7 @@ def _named(argument: Path) -> list[Path]:
     try:
         if not argument.is_dir():
             return [argument]
-        folder = argument / _FOLDER if (argument / _FOLDER).is_dir() else argument
-        files = sorted(folder.glob("*.json"))
+        files = walks_in(argument)
     except OSError as error:
         raise UsageError(f"{argument} cannot be read ({error.strerror or error})") from error
     if not files:
@@ -47,6 +46,12 @@ def _named(argument: Path) -> list[Path]:
             f"{argument} holds no walks; name a folder that `tnet classify --out` wrote, or a walk"
         )
     return files
+
+
+def walks_in(folder: Path) -> list[Path]:
+    """Return the files of a folder's walks, or of its sub-folder's, sorted; no hidden ones."""
+    inside = folder / _FOLDER
+    return sorted((inside if inside.is_dir() else folder).glob("[!.]*.json"))
 
 
 def read_walk(path: Path) -> "Walk":
@@ -116,13 +121,25 @@ def image_of(walk: "Walk", file: Path, folder: Path | None) -> "Pyramid":
     if found is None:
         raise DataError(f"{walk.image} was not found; name the folder where it is with --images")
     pyramid = open_pyramid(found)
-    if (pyramid.width, pyramid.height) != (walk.width, walk.height):
+    try:
+        check_size(pyramid, walk)
+    except DataError:
         pyramid.close()
-        raise DataError(
-            f"{pyramid.name}: is {pyramid.width} x {pyramid.height} pixels, and the walk went "
-            f"over {walk.width} x {walk.height}"
-        )
+        raise
     return pyramid
+
+
+def check_size(pyramid: "Pyramid", walk: "Walk") -> None:
+    """Make sure that an image is as large as the one that was walked over.
+
+    Raises:
+        DataError: if it has another size.
+    """
+    if (pyramid.width, pyramid.height) != (walk.width, walk.height):
+        raise DataError(
+            f"{pyramid.name} has {pyramid.width} x {pyramid.height} pixels, and the walk went over "
+            f"{walk.width} x {walk.height}; name the folder of the right image with --images"
+        )
 
 
 def image_if_there(walk: "Walk", file: Path, folder: Path | None) -> "Pyramid | str":

@@ -87,18 +87,21 @@ def classified(
 
 def _batch(work: Work, paths: "list[Source]", files: Files | None) -> "Iterator[Result]":
     """Give the results of a few images that are walked together, in their order."""
+    from tnet.adapters.remembering import Remembering
     from tnet.scripts.prepare import opened
 
+    views = files is not None and files.extras.views
     pyramids: dict[Source, Pyramid] = {}
     outcomes: dict[Source, Walk | Exception] = {}
     with ExitStack() as stack:
         for path in paths:
             try:
-                pyramids[path] = opened(path, work.wished, work.model.expects)
+                pyramid = opened(path, work.wished, work.model.expects)
             except Exception as error:
                 outcomes[path] = error
             else:
-                stack.callback(_close, pyramids[path])
+                stack.callback(_close, pyramid)
+                pyramids[path] = Remembering(pyramid) if views else pyramid
         outcomes.update(zip(pyramids, work.walk(list(pyramids.values())), strict=True))
         for path in paths:
             outcome = outcomes[path]

@@ -20,6 +20,7 @@ from ome_zarr_models.v05 import ImageLabel
 from PIL import Image
 
 from tnet.adapters.array import open_array
+from tnet.adapters.drawing import level_colour
 from tnet.adapters.exports import FORMATS
 from tnet.plan import Plan, Step
 from tnet.record import Walk
@@ -74,6 +75,7 @@ def test_every_format_twice_is_the_same(tnet: CommandLine, record: Walk, tmp_pat
 
 def test_where_files_go(tnet: CommandLine, record: Walk, tmp_path: Path) -> None:
     source = saved(tmp_path, [record, record])
+    (source / "walks" / "._slide-0.json").write_bytes(b"what a Mac leaves beside a file")
     assert tnet("export", source, "--to", "qupath,csv").code == 0
     assert {"slide-0.geojson", "slide-1.geojson", "glimpses.csv"} <= set(contents(tmp_path))
     assert tnet("export", source / "walks" / "slide-1.json", "--to", "qupath").code == 0
@@ -247,6 +249,9 @@ def test_pictures_show_the_image_where_it_is(
     with Image.open(tmp_path / "slide-0.gif") as gif:
         assert getattr(gif, "n_frames", 0) == len(record.glimpses)
         assert gif.info["loop"] == 0
+        gif.seek(len(record.glimpses) - 1)
+        colours = {colour for _, colour in gif.convert("RGB").getcolors(2**24) or ()}
+        assert {level_colour(glimpse.level) for glimpse in record.glimpses} <= colours
     write_png(far / "here.png", picture(500, 301))
     done = tnet("export", source, "--to", "png", "--images", far)
     assert "500 x 301 pixels, and the walk went over 517 x 301" in done.err

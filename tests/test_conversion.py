@@ -355,7 +355,7 @@ def test_source_codec_refuses_what_is_no_jpeg(source: Path, tmp_path: Path) -> N
 def test_jpeg_refuses_what_it_cannot_hold(tmp_path: Path) -> None:
     path = tmp_path / "deep.tif"
     tifffile.imwrite(path, np.zeros((50, 40), np.uint16))
-    with pytest.raises(DataError, match="1 bands of uint16"):
+    with pytest.raises(DataError, match="1 band of uint16"):
         convert(path, tmp_path / "store.zarr", Wanted(codec="jpeg:90"))
 
 

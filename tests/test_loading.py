@@ -200,7 +200,7 @@ def test_images_of_other_bands_are_left_out(manifest: Manifest) -> None:
     write_png(manifest.entries[0].image, picture(*SIZE, bands=1))
     images = images_of(manifest)
     assert Path(images[0].pyramid.name).stem != "0"
-    assert "has 1 bands of uint8; the model takes 3 of uint8" in images.failed[0]
+    assert "has 1 band of uint8; the model takes 3 of uint8" in images.failed[0]
 
 
 def test_nothing_left_is_an_error(manifest: Manifest) -> None:

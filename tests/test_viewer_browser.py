@@ -13,6 +13,8 @@ from PIL import Image
 from playwright.sync_api import Browser, ConsoleMessage, Page, Response, expect, sync_playwright
 from viewer_server import EVIL, TOKEN, Running, running, walk_of, write_walk
 
+from tnet.adapters import open_pyramid
+from tnet.adapters.insets import draw_insets
 from tnet.errors import UsageError
 from tnet.geometry import Region
 from tnet.scripts.viewer.assets import load_assets
@@ -38,6 +40,13 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         image = write_png(folder / title, pixels)
         walk = walk_of(str(image), (WIDTH, HEIGHT), SQUARE, *OTHERS, logit=logit)
         write_walk(folder, name, walk)
+    values = np.zeros((48, 64), np.float32)
+    values[20:28] = 2.0
+    view = np.full((48, 64, 3), 180, np.uint8)
+    with open_pyramid(folder / "b.png") as pyramid:
+        drawn = draw_insets(pyramid, {2: view}, {2: values}, f"Grad-CAM for {EVIL}")
+    (folder / "attention" / "b").mkdir(parents=True)
+    (folder / "attention" / "b" / "2.png").write_bytes(drawn[2])
     with running(folder, assets=assets) as server:
         yield server
 
@@ -165,6 +174,18 @@ def test_a_click_shows_the_glimpse(page: Page, viewer: Running) -> None:
 
 
 @pytest.mark.usefixtures("watch")
+def test_what_lies_inside_a_glimpse(page: Page, viewer: Running) -> None:
+    opened(page, viewer, state="#glimpse=3")
+    inset = page.locator("#inset")
+    expect(inset).to_have_js_property("naturalWidth", 256)
+    expect(page.locator("#inset-text")).to_have_text(f"Grad-CAM for {EVIL}")
+    tip = page.locator("#inset-figure").get_attribute("title")
+    assert tip == "clear is 0, yellow is 2, in all glimpses"
+    page.keyboard.press("n")
+    expect(inset).to_be_hidden()
+
+
+@pytest.mark.usefixtures("watch")
 def test_play_steps_and_keys(page: Page, viewer: Running) -> None:
     opened(page, viewer)
     shown = page.locator(".box:not(.gone)")
@@ -209,8 +230,11 @@ def test_the_heat_map_and_its_slider(page: Page, viewer: Running) -> None:
     page.locator("#opacity").fill("1")
     page.wait_for_timeout(300)
     assert np.abs(np.subtract(colour(), (253, 231, 37))).max() <= 3  # the top of the scale
-    with page.expect_response("**kind=contribution**"):
+    expect(page.locator("#legend-text")).to_have_text("weight in the answer, square-root scale")
+    assert page.locator("#legend-bar span").all_text_contents() == ["0", "0.25"]
+    with page.expect_response("**.png?kind=contribution**"):
         page.locator("#kind").select_option("contribution")
+    expect(page.locator("#legend-text")).to_contain_text("contribution to the logit of calm")
     assert page.locator("#target").is_visible()
 
 

@@ -9,10 +9,8 @@ from command_line import picture, write_png, write_zarr
 from viewer_server import walk_of, write_walk
 
 from tnet.errors import UsageError
-from tnet.geometry import Region
-from tnet.record import NO_EVIDENCE, Walk
+from tnet.record import NO_EVIDENCE
 from tnet.scripts.viewer.cohort import certainty, find_entries
-from tnet.scripts.viewer.heat import coloured, heat
 from tnet.scripts.viewer.tiling import Tiling
 from tnet.scripts.walks import image_file
 
@@ -106,31 +104,3 @@ def test_the_first_level_is_one_tile(size: tuple[int, int], last: int) -> None:
     assert tiling.tile(0, 0, 0) is not None
     assert tiling.tile(0, 1, 0) is None
     assert tiling.tile(0, 0, 1) is None
-
-
-def two_glimpses() -> Walk:
-    walk = walk_of("a", (100, 50), Region(0, 0, 20, 10), Region(10, 0, 20, 10), logit=3.0)
-    return replace(walk, glimpses=(*walk.glimpses[:2], replace(walk.glimpses[2], weight=0.1)))
-
-
-def test_heat_adds_up_where_glimpses_overlap() -> None:
-    values = heat(two_glimpses(), (50, 25), "weight", 0)
-    np.testing.assert_allclose(values[0, [0, 5, 10]], [1 / 3, 1 / 3 + 0.1, 0.1], rtol=1e-6)
-    assert np.isnan(values[0, 15])
-    assert np.isnan(values[5:]).all()
-    np.testing.assert_allclose(heat(two_glimpses(), (50, 25), "contribution", 0)[0, 5], 2.0)
-
-
-def test_the_first_look_counts_where_it_is_the_only_one() -> None:
-    assert not np.isnan(heat(walk_of("a", (100, 50)), (10, 5), "weight", 0)).any()
-
-
-def test_where_nothing_was_looked_at_is_transparent() -> None:
-    values = np.array([[np.nan, 0.0, 1.0, -1.0]], np.float32)
-    shown = np.asarray(coloured(values, "contribution").convert("RGBA"))
-    assert shown[0, :, 3].tolist() == [0, 255, 255, 255]
-    assert shown[0, 1, :3].min() > 240  # nothing for or against: white
-    assert shown[0, 2, 0] > shown[0, 2, 2]  # for: vermilion
-    assert shown[0, 3, 0] < shown[0, 3, 2]  # against: blue
-    nothing = coloured(values[:, :1], "weight").convert("RGBA")
-    assert (np.asarray(nothing)[..., 3] == 0).all()

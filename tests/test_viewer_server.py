@@ -160,6 +160,9 @@ def test_no_path_leads_out(viewer: Running, start: str, dots: str) -> None:
         (404, "/tile/{misfit}/0/0_0.jpg"),
         (404, "/thumb/{gone}.jpg"),
         (404, "/heat/{deep}.png"),
+        (404, "/heat/{deep}.json"),
+        (404, "/heat/{a}.json?kind=contribution&target=2"),
+        (400, "/heat/{a}.json?kind=nonsense"),
         (404, "/heat/{a}.png?kind=contribution&target=2"),
         (400, "/heat/{a}.png?kind=nonsense"),
         (400, "/heat/{a}.png?kind=contribution&target=-1"),
@@ -244,6 +247,7 @@ def test_a_crop_is_the_glimpse(viewer: Running, ids: dict[str, str]) -> None:
 def test_an_inset_is_shown_where_one_was_written(viewer: Running, ids: dict[str, str]) -> None:
     facts = json.loads(viewer.ask(f"/data/{ids['a']}.json").body)
     assert [glimpse["inset"] for glimpse in facts["walk"]["glimpses"]] == [False, True, False]
+    assert facts["walk"]["insets"] == {"title": "attention", "colours": ""}
     assert (pixels(viewer.ask(f"/inset/{ids['a']}/1.png")) == 7).all()
 
 
@@ -282,6 +286,13 @@ def test_the_heat_map_lies_where_the_glimpses_are(viewer: Running, ids: dict[str
         rows, columns = np.nonzero(shown[:500, :900, 3])
         found = np.array([columns.min(), columns.max() + 1, rows.min(), rows.max() + 1])
         np.testing.assert_allclose(found * WIDTH / 1024, [800, 864, 400, 448], atol=WIDTH / 1024)
+
+
+def test_the_legend_has_the_values_of_the_map(viewer: Running, ids: dict[str, str]) -> None:
+    said = json.loads(viewer.ask(f"/heat/{ids['a']}.json?kind=weight").body)
+    assert (said["ends"], said["steps"]) == (["0", "0.333"], "square-root scale")
+    said = json.loads(viewer.ask(f"/heat/{ids['a']}.json?kind=contribution&target=1").body)
+    assert said["title"] == f"contribution to the logit of {EVIL}"
 
 
 def test_the_list_begins_with_what_is_least_certain(viewer: Running, ids: dict[str, str]) -> None:

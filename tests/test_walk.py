@@ -432,6 +432,8 @@ def test_images_that_do_not_fit_are_a_sentence() -> None:
         walk(model, [open_array(noise(64, 64, 3))])
     with pytest.raises(DataError, match="are uint16 and the model expects uint8"):
         walk(model, [open_array(noise(64, 64).astype(np.uint16))])
+    with pytest.raises(DataError, match="has 1 band and the model expects 3"):
+        walk(fake_model(THREE, bands=3), [open_array(noise(64, 64))])
 
 
 def test_no_images_are_no_walks() -> None:

@@ -118,6 +118,8 @@ class Maxout(nn.Module):
         kinds: M, of evidence.
     """
 
+    name = "maxout"
+
     def __init__(self, features: int, kinds: int = 8) -> None:
         super().__init__()
         self.evidence = nn.Linear(features, kinds)

@@ -29,6 +29,7 @@ def grad_cam(
     stage: int | str,
     *,
     position: tuple[float, float, float] | None = None,
+    first: bool = False,
 ) -> Tensor:
     """Return which pixels of a stage's map speak for a class: float (h, w), from 0 upwards.
 
@@ -45,18 +46,21 @@ def grad_cam(
         stage: place in the ``feature_info`` of a timm backbone (-1 the last), or the name of a
             module of the backbone. Deeper maps see more and say less exactly where.
         position: (y, x, scale) of the glimpse, for a TNet; None for the whole image's.
+        first: whether the view is a first look, which a TNet's scout takes where there is one.
 
     Raises:
         UsageError: if there is no such class or stage, or the stage gives no map.
     """
     attribution = _captum()
     index = _class(model, target)
-    layer = _layer(model, stage)
+    layer = _layer(model, stage, first)
     with evaluating(model), torch.inference_mode(False), torch.enable_grad():
-        first = next(model.parameters())
+        weight = next(model.parameters())
         # A view that asks for gradients gives them to the map where the weights are frozen.
-        view = view_CHW[None].detach().to(first.device, first.dtype, copy=True).requires_grad_()
-        explain = attribution.LayerGradCam(lambda view: _logits(model, view, position), layer)
+        view = view_CHW[None].detach().to(weight.device, weight.dtype, copy=True).requires_grad_()
+        explain = attribution.LayerGradCam(
+            lambda view: _logits(model, view, position, first), layer
+        )
         try:
             cam: Any = explain.attribute(view, target=index, relu_attributions=True)
         except IndexError as error:
@@ -85,7 +89,9 @@ def soft_attention(model: nn.Module, view_CHW: Tensor, *, first: bool = False) -
         first: whether the view is a first look, which a TNet's scout takes where there is one.
     """
     found: dict[str, Tensor] = {}
-    network, ran = _network(model, first)
+    look: Callable[[Tensor], Any] = (
+        partial(model.look, first=first) if isinstance(model, TNet) else model
+    )
 
     def keep(name: str, module: Any, inputs: tuple[Tensor, ...]) -> None:
         found[name] = module.soft_attention(*inputs)[0].detach()
@@ -94,25 +100,25 @@ def soft_attention(model: nn.Module, view_CHW: Tensor, *, first: bool = False) -
         module.register_forward_pre_hook(
             lambda module, inputs, name=name: keep(name, module, inputs)
         )
-        for name, module in network.named_modules()
+        for name, module in _network(model, first).named_modules()
         if hasattr(module, "soft_attention")
     ]
     try:
         with inferring(model):
-            ran(view_CHW[None].to(next(model.parameters()).device))
+            look(view_CHW[None].to(next(model.parameters()).device))
     finally:
         for hook in hooks:
             hook.remove()
     return found
 
 
-def _network(model: nn.Module, first: bool) -> tuple[nn.Module, Callable[[Tensor], Any]]:
-    """Return the network whose modules have names, and what makes it look."""
+def _network(model: nn.Module, first: bool) -> nn.Module:
+    """Return the network whose modules have names: the eye of a TNet, or another model itself."""
     if not isinstance(model, TNet):
-        return model, model
+        return model
     scout = model.scout if first else None
     eye: Any = model.backbone if scout is None else scout.backbone
-    return (eye.model if isinstance(eye, TimmBackbone) else eye), partial(model.look, first=first)
+    return eye.model if isinstance(eye, TimmBackbone) else eye
 
 
 def salience(cam_hw: Tensor, height: int, width: int) -> Tensor:
@@ -206,14 +212,14 @@ def _captum() -> Any:
 
 
 def _logits(
-    model: nn.Module, view_1CHW: Tensor, position: tuple[float, float, float] | None
+    model: nn.Module, view_1CHW: Tensor, position: tuple[float, float, float] | None, first: bool
 ) -> Tensor:
     """Return the logits of one view, float (1, K)."""
     if not isinstance(model, TNet):
         return model(view_1CHW)
     place = position or _WHOLE_IMAGE[model.plan.positions]
     position_13 = torch.tensor([place], device=view_1CHW.device)
-    feature_1D = model.place(model.look(view_1CHW).feature, position_13)
+    feature_1D = model.place(model.look(view_1CHW, first).feature, position_13)
     there_11 = torch.ones((1, 1), dtype=torch.bool, device=view_1CHW.device)
     return model.classify(feature_1D[:, None], there_11)[0]
 
@@ -232,10 +238,9 @@ def _class(model: nn.Module, target: int | str) -> int:
     return target
 
 
-def _layer(model: nn.Module, stage: int | str) -> nn.Module:
+def _layer(model: nn.Module, stage: int | str, first: bool) -> nn.Module:
     """Return the module whose output is the stage's map."""
-    network: Any = model.backbone if isinstance(model, TNet) else model
-    network = network.model if isinstance(network, TimmBackbone) else network
+    network: Any = _network(model, first)
     if getattr(network, "output_fmt", "NCHW") != "NCHW":
         raise UsageError(f"{type(network).__name__} gives no maps with their channels first")
     name = stage

@@ -19,7 +19,7 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from tnet import __version__
-from tnet.errors import DataError, ModelFileError, TNetError, UsageError
+from tnet.errors import DataError, ModelFileError, TNetError, UsageError, counted
 from tnet.model import Input, TNet
 from tnet.plan import Plan
 from tnet.recipes import build
@@ -64,8 +64,8 @@ def save(
     recipe, options = model.recipe
     if model.expects.bands != options.get("bands", 3):
         raise UsageError(
-            f"the model was built for {options.get('bands', 3)} bands and told to expect "
-            f"{model.expects.bands}; build it again with bands={model.expects.bands}"
+            f"the model was built for {counted(options.get('bands', 3), 'band')} and told to "
+            f"expect {model.expects.bands}; build it again with bands={model.expects.bands}"
         )
     header = {
         "format": FORMAT,
@@ -206,7 +206,10 @@ def _rebuild(header: dict[str, Any], path: Path) -> TNet:
         model.plan = Plan.from_dict(header["plan"])
         expects = header["expects"]
         if int(expects["bands"]) != model.expects.bands:
-            raise UsageError(f"it expects {expects['bands']} bands and is made for another number")
+            raise UsageError(
+                f"it expects {counted(int(expects['bands']), 'band')} and is made for "
+                f"{model.expects.bands}"
+            )
         model.expect(
             Input(
                 bands=int(expects["bands"]),

@@ -17,7 +17,7 @@ from tnet.model import TNet
 from tnet.record import Walk, sigmoid, softmax
 
 # The weights of a set of glimpses are then those of all of them, made to sum to 1 again.
-_FROM_RECORD = ("mean", "attention")
+_FROM_RECORD = ("mean", "attention", "maxout")
 
 _AT_ONCE = 2**24  # numbers that are handed to the aggregate at a time
 
@@ -33,7 +33,7 @@ def subset_logits(
         walk: with its features where there is a model.
         kept_ST: bool (S, T), which glimpses each set has.
         model: aggregates and classifies anew, at inference. None reckons with the record, which
-            is exact for the aggregates "mean" and "attention".
+            is exact for the aggregates "mean", "attention" and "maxout".
 
     Raises:
         UsageError: if the record is not enough, or the features are not there.

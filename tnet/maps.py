@@ -15,7 +15,9 @@ from tnet.record import Chances, Walk
 Kind = Literal["probability", "weight", "contribution"]
 KINDS: tuple[Kind, ...] = ("probability", "weight", "contribution")
 
-MOST_PIXELS = 2**28  # of a map: 2 GiB while it is made
+MOST_PIXELS = 2**28  # of a map: 1.3 GB while it is made
+
+_STRIP = 128  # rows that are painted at once, which keeps the memory for a map near that of the map
 
 # Sides that were multiplied and divided carry rounding errors; less of a pixel is not covered.
 _ROUNDING = 1e-9
@@ -158,7 +160,7 @@ class _Canvas:
 
     def __init__(self, walk: Walk, size: tuple[int, int]) -> None:
         self._scale = (size[0] / walk.width, size[1] / walk.height)
-        self._sum = np.zeros((size[1], size[0]), dtype=np.float64)
+        self._sum = np.zeros((size[1], size[0]), dtype=np.float32)
         self._said = np.zeros((size[1], size[0]), dtype=bool)
 
     def paint(
@@ -174,15 +176,20 @@ class _Canvas:
         values_RC = np.broadcast_to(np.asarray(values), (len(rows), len(columns)))
         top, down_Rh = _coverage(rows, self._scale[1], self._sum.shape[0])
         left, across_Cw = _coverage(columns, self._scale[0], self._sum.shape[1])
-        part = np.s_[top : top + down_Rh.shape[1], left : left + across_Cw.shape[1]]
         known_RC = np.isfinite(values_RC)
-        self._sum[part] += down_Rh.T @ np.where(known_RC, values_RC, 0.0) @ across_Cw
-        touched = (down_Rh > 0).T.astype(np.float64) @ known_RC @ (across_Cw > 0)
-        self._said[part] |= touched > 0
+        across_Rw = np.where(known_RC, values_RC, 0.0) @ across_Cw
+        said_Rw = known_RC.astype(np.float32) @ (across_Cw > 0)
+        for start in range(0, down_Rh.shape[1], _STRIP):
+            strip_Rh = down_Rh[:, start : start + _STRIP]
+            first = top + start
+            part = np.s_[first : first + strip_Rh.shape[1], left : left + across_Cw.shape[1]]
+            self._sum[part] += strip_Rh.T @ across_Rw
+            self._said[part] |= (strip_Rh > 0).T.astype(np.float32) @ said_Rw > 0
 
     def map(self) -> NDArray[np.float32]:
         """Return the map, NaN where nothing was painted."""
-        return np.where(self._said, self._sum, np.nan).astype(np.float32)
+        self._sum[~self._said] = np.nan
+        return self._sum
 
 
 def _coverage(spans: Sequence[Span], scale: float, count: int) -> tuple[int, NDArray[np.float64]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tnet.errors import UsageError
+from tnet.errors import UsageError, counted
 from tnet.geometry import Grid
 from tnet.plan import Plan
 
@@ -50,7 +50,7 @@ class Input:
     def __post_init__(self) -> None:
         if not len(self.mean) == len(self.std) == self.bands >= 1:
             raise UsageError(
-                f"a model of {self.bands} bands needs as many means and deviations, got "
+                f"a model of {counted(self.bands, 'band')} needs as many means and deviations, got "
                 f"{len(self.mean)} and {len(self.std)}"
             )
         if not all(math.isfinite(value) for value in self.mean):

@@ -23,7 +23,7 @@ SCHEMA = "tnet.walk/1"
 NO_EVIDENCE = "no evidence"
 
 # Of these a glimpse's share does not depend on the entry of its feature.
-_ADDITIVE = ("mean", "weighting", "attention")
+_ADDITIVE = ("mean", "weighting", "attention", "maxout")
 
 # What walks lack that were written before these came, and what they then are.
 _LATER: dict[str, Any] = {"first_view": None, "multilabel": False, "grids": [], "aggregate": ""}
@@ -58,7 +58,7 @@ class Walk:
         grids: the location distribution of every grid that was chosen from, in the order of
             their glimpses.
         aggregate: name of what made one feature out of all: "mean", "weighting", "attention",
-            "aff", "iaff", or another module's class; "" where it is not known.
+            "maxout", "aff", "iaff", or another module's class; "" where it is not known.
     """
 
     image: str

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tnet.descent import Visit, centre_of, valid_below
-from tnet.errors import DataError, UsageError
+from tnet.errors import DataError, UsageError, counted
 from tnet.inference import inferring
 from tnet.model import TNet
 from tnet.observe import shown
@@ -69,7 +69,7 @@ def pixels_of(model: TNet, walk: Walk, pyramid: Pyramid) -> Pixels:
         DataError: if the image cannot be read.
     """
     plan = Plan.from_dict(walk.plan)
-    visits = _visits(walk, plan)
+    visits = visits_of(walk, plan)
     tops = [visit for visit in visits if visit.level == 0]
     deeper = [visit for visit in visits if visit.level > 0]
     found = []
@@ -93,7 +93,7 @@ def features_of(model: TNet, walk: Walk, pixels: Pixels) -> NDArray[np.float32]:
     Raises:
         DataError: if the pixels are not those of this walk, or not fit for the model.
     """
-    visits = _visits(walk, Plan.from_dict(walk.plan))
+    visits = visits_of(walk, Plan.from_dict(walk.plan))
     _check(model, walk, pixels, len(visits))
     parts: list[Tensor] = []
     with inferring(model):
@@ -126,7 +126,7 @@ def replay(model: TNet, walk: Walk, pixels: Pixels) -> NDArray[np.float64]:
 def _check(model: TNet, walk: Walk, pixels: Pixels, count: int) -> None:
     if len(pixels.first) + len(pixels.views) != count:
         raise DataError(
-            f"{walk.image}: the walk looked at {count} views and there are "
+            f"{walk.image}: the walk looked at {counted(count, 'view')} and there are "
             f"{len(pixels.first) + len(pixels.views)}; take the pixels that belong to it"
         )
     bands = {array.shape[-1] for array in (pixels.first, pixels.views)}
@@ -134,7 +134,7 @@ def _check(model: TNet, walk: Walk, pixels: Pixels, count: int) -> None:
         raise UsageError(f"{walk.image}: another model walked here; take that one")
 
 
-def _visits(walk: Walk, plan: Plan) -> list[Visit]:
+def visits_of(walk: Walk, plan: Plan) -> list[Visit]:
     """Return what the network looked at, as the walk's own visits were."""
     top = walk.glimpses[0].region
     start = (50.0, 50.0, 0.0) if plan.positions == "centres" else (0.0, 0.0, 0.0)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tnet.descent import Choice, Journey, Visit, descend, root
-from tnet.errors import DataError, UsageError
+from tnet.errors import DataError, UsageError, counted
 from tnet.inference import inferring
 from tnet.memory import Memory
 from tnet.model import TNet
@@ -163,8 +163,8 @@ def _check(model: TNet, pyramid: Pyramid) -> None:
     expects = model.expects
     if pyramid.bands != expects.bands:
         raise DataError(
-            f"{pyramid.name}: the image has {pyramid.bands} bands and the model expects "
-            f"{expects.bands}; select some first: --bands, or tnet.adapters.select_bands"
+            f"{pyramid.name}: the image has {counted(pyramid.bands, 'band')} and the model "
+            f"expects {expects.bands}; select some first: --bands, or tnet.adapters.select_bands"
         )
     if np.dtype(pyramid.dtype).newbyteorder("=") != np.dtype(expects.dtype):
         raise DataError(

@@ -1,4 +1,4 @@
-"""Which heat map is exported, and at what size."""
+"""Which heat map is shown, at what size, and what its colours mean."""
 
 import math
 from dataclasses import dataclass
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tnet.adapters.drawing import fitted
+from tnet.adapters.exports.colours import Scale
 from tnet.maps import Kind, class_index, heat_map
 from tnet.record import Walk
 
@@ -16,18 +18,17 @@ class Heat:
 
     Attributes:
         kind: see :func:`tnet.maps.heat_map`.
-        target: name of the class; None for the predicted one.
+        target: the class, by name or number; None for the predicted one.
         side: longer side of a map in pixels; never more than the image's.
     """
 
     kind: Kind = "contribution"
-    target: str | None = None
+    target: int | str | None = None
     side: int = 1024
 
     def size(self, walk: Walk) -> tuple[int, int]:
         """Return width and height of an image's map in pixels."""
-        scale = min(1.0, self.side / max(walk.width, walk.height))
-        return max(1, round(walk.width * scale)), max(1, round(walk.height * scale))
+        return fitted(walk.width, walk.height, self.side)
 
     def map(self, walk: Walk, size: tuple[int, int]) -> NDArray[np.float32]:
         """Return an image's map, float32 (height, width); NaN where nothing was looked at."""
@@ -58,6 +59,18 @@ class Heat:
             ]
         # The first look shows everything, and no map shows it.
         return np.array([math.nan, *found[1:]], dtype=np.float32)
+
+    def scale(self, walk: Walk, values: NDArray[np.float32]) -> Scale:
+        """Return what the colours of a map mean.
+
+        The largest value has the strongest colour, that of a glimpse too which is smaller than a
+        pixel of the map.
+
+        Args:
+            walk: the record.
+            values: the map.
+        """
+        return Scale.of(self.kind, values, self.of_glimpses(walk, values))
 
     def levels(self, walk: Walk, smallest: int) -> list[NDArray[np.float32]]:
         """Return maps of half the size each, rounded up, until none is longer than ``smallest``.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tnet.adapters.interleaving import interleaved
-from tnet.errors import DataError, UsageError
+from tnet.errors import DataError, UsageError, counted
 
 Pixels = NDArray[Any]
 
@@ -189,8 +189,8 @@ def codec_for(name: str, bands: int, dtype: np.dtype[Any]) -> Codec:
     quality = jpeg_quality(name)
     if dtype != np.uint8 or bands not in _JPEG_BANDS:
         raise DataError(
-            f"JPEG takes 8-bit grey or RGB and this image has {bands} bands of {dtype}; "
-            "leave --codec out, which stores it without loss"
+            f"JPEG takes 8-bit grey or RGB and this image has {counted(bands, 'band')} of "
+            f"{dtype}; leave --codec out, which stores it without loss"
         )
     return Jpeg(bands, quality)
 

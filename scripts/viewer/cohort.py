@@ -12,7 +12,7 @@ from tnet.adapters import is_image
 from tnet.errors import DataError, UsageError
 from tnet.record import Walk
 from tnet.scripts.inputs import Url, find_images
-from tnet.scripts.walks import image_file, read_walk
+from tnet.scripts.walks import image_file, read_walk, walks_in
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Entry:
         return None if self.walk is None else read_walk(self.walk)
 
     def inset(self, glimpse: int) -> Path | None:
-        """Return the picture of a glimpse's soft attention, if there is one.
+        """Return the picture of what lies inside a glimpse, if there is one.
 
         It is attention/NAME/GLIMPSE.png beside the folder of walks/NAME.json.
         """
@@ -98,18 +98,13 @@ def _named(argument: str) -> Iterator[Path]:
     if path.suffix == ".json":
         yield path
         return
-    walks = [] if not path.is_dir() or is_image(path) else _walks(path)
+    walks = [] if not path.is_dir() or is_image(path) else walks_in(path)
     for found in walks or find_images([argument]):
         if isinstance(found, Url):
             raise UsageError(
                 f"{found} is on the network, where the viewer reads nothing; download it"
             )
         yield found
-
-
-def _walks(folder: Path) -> list[Path]:
-    inside = folder / "walks"
-    return sorted((inside if inside.is_dir() else folder).glob("[!.]*.json"))
 
 
 def _identity(path: Path) -> str:

@@ -3,8 +3,9 @@
 import math
 from typing import Any
 
-from tnet.adapters.drawing import level_colour
+from tnet.adapters.drawing import css, level_colour
 from tnet.adapters.footer import METRES
+from tnet.adapters.insets import inset_texts
 from tnet.pyramid import Pyramid
 from tnet.record import Glimpse, Walk
 from tnet.scripts.viewer.cohort import Entry
@@ -52,6 +53,8 @@ def _metres(frame: Pyramid | Walk | None) -> list[float] | None:
 
 def _walk(entry: Entry, walk: Walk) -> dict[str, Any]:
     levels = sorted({glimpse.level for glimpse in walk.glimpses})
+    insets = [entry.inset(index) for index in range(len(walk.glimpses))]
+    title, colours = next((inset_texts(file) for file in insets if file is not None), ("", ""))
     return {
         "label": walk.label,
         "outcome": walk.outcome,
@@ -61,12 +64,14 @@ def _walk(entry: Entry, walk: Walk) -> dict[str, Any]:
         "logits": [_number(value) for value in walk.logits],
         "bias": list(walk.bias),
         "view": list(walk.view),
-        "levels": [{"level": level, "colour": _css(level)} for level in levels],
+        "levels": [{"level": level, "colour": css(level_colour(level))} for level in levels],
         "glimpses": [
-            _glimpse(glimpse) | {"inset": entry.inset(index) is not None}
-            for index, glimpse in enumerate(walk.glimpses)
+            _glimpse(glimpse) | {"inset": file is not None}
+            for glimpse, file in zip(walk.glimpses, insets, strict=True)
         ],
+        "insets": {"title": title or "attention", "colours": colours},
         "heat": kinds_of(walk),
+        "additive": walk.additive or not walk.aggregate,
         "cost": {
             "glimpses": walk.looks,
             "pixels": walk.pixels,
@@ -91,7 +96,3 @@ def _glimpse(glimpse: Glimpse) -> dict[str, Any]:
 
 def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
-
-
-def _css(level: int) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*level_colour(level))

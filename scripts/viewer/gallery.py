@@ -11,18 +11,18 @@ from typing import Literal
 from PIL import Image, ImageDraw
 
 from tnet.adapters import open_pyramid
-from tnet.adapters.drawing import Stretch, level_colour
+from tnet.adapters.drawing import Stretch, fitted, level_colour
 from tnet.adapters.limits import Limits
 from tnet.errors import DataError
 from tnet.geometry import Region
 from tnet.pyramid import Pyramid
 from tnet.record import Walk
 from tnet.scripts.viewer.cohort import Entry
+from tnet.scripts.walks import check_size
 
 Suffix = Literal["jpg", "png"]
 
 MOST_OPEN = 4
-SAMPLE = 512  # pixels of the longer side from which other images than RGB learn their contrast
 QUALITY = 90
 LEAST_BOX = 4  # pixels of a thumbnail
 
@@ -89,9 +89,10 @@ class Gallery:
             raise DataError(entry.problem or "there is no image")
         pyramid = open_pyramid(entry.image, limits=self._limits)
         try:
-            _check(pyramid, entry.read())
-            sample = pyramid.read(whole(pyramid), fitted(pyramid.width, pyramid.height, SAMPLE))
-            return Picture(pyramid, Stretch(sample, pyramid.nodata))
+            walk = entry.read()
+            if walk is not None:
+                check_size(pyramid, walk)
+            return Picture(pyramid, Stretch.of(pyramid))
         except BaseException:
             pyramid.close()
             raise
@@ -103,29 +104,10 @@ class Gallery:
                     self._open.pop(name).pyramid.close()
 
 
-def _check(pyramid: Pyramid, walk: Walk | None) -> None:
-    if walk is not None and (pyramid.width, pyramid.height) != (walk.width, walk.height):
-        raise DataError(
-            f"{pyramid.name} has {pyramid.width} x {pyramid.height} pixels, and the walk was made "
-            f"over {walk.width} x {walk.height}; name the folder of the right one with --images"
-        )
-
-
-def whole(image: Pyramid | Walk) -> Region:
-    """Return all of an image."""
-    return Region(0, 0, image.width, image.height)
-
-
-def fitted(width: float, height: float, longest: int) -> tuple[int, int]:
-    """Return a size of the same shape whose longer side has at most so many pixels."""
-    scale = min(1.0, longest / max(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
 def thumbnail(picture: Picture, walk: Walk | None, longest: int) -> Image.Image:
     """Return an image small, with the walk's boxes on it."""
     size = fitted(picture.pyramid.width, picture.pyramid.height, longest)
-    page = picture.show(whole(picture.pyramid), size)
+    page = picture.show(Region(0, 0, picture.pyramid.width, picture.pyramid.height), size)
     draw = ImageDraw.Draw(page)
     scale = size[0] / picture.pyramid.width
     for glimpse in () if walk is None else walk.glimpses[1:]:

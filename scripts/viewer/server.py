@@ -14,15 +14,17 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from tnet.errors import TNetError
-from tnet.maps import KINDS, Kind
+from tnet.adapters.drawing import fitted
+from tnet.adapters.exports.heat import Heat
+from tnet.errors import TNetError, counted
+from tnet.maps import KINDS
 from tnet.record import Walk
 from tnet.scripts.viewer.assets import Asset
 from tnet.scripts.viewer.cohort import Entry
 from tnet.scripts.viewer.data import told
-from tnet.scripts.viewer.gallery import Gallery, Suffix, encoded, fitted, thumbnail
+from tnet.scripts.viewer.gallery import Gallery, Suffix, encoded, thumbnail
 from tnet.scripts.viewer.guard import Guard
-from tnet.scripts.viewer.heat import heat_png
+from tnet.scripts.viewer.heat import heat_legend, heat_of, heat_png
 from tnet.scripts.viewer.pages import SORTS, list_page, message_page
 from tnet.scripts.viewer.tiling import Tiling
 
@@ -73,6 +75,7 @@ def application(shown: Shown, token: str, port: int) -> ASGIApp:
             Route("/crop/{id}/{glimpse:int}.png", server.crop),
             Route("/inset/{id}/{glimpse:int}.png", server.inset),
             Route("/heat/{id}.png", server.heat),
+            Route("/heat/{id}.json", server.legend),
         ],
         exception_handlers={HTTPException: _said},
     )
@@ -135,19 +138,19 @@ class _Server:
         return _image(await self._worked(partial(self._crop, entry, index, wanted)), "png")
 
     async def inset(self, request: Request) -> Response:
-        """Answer with a glimpse's soft attention, if it was written beside the walk."""
+        """Answer with what lies inside a glimpse, if it was drawn beside the walk."""
         entry, index = self._entry(request), request.path_params["glimpse"]
         return _image(await self._worked(partial(self._inset, entry, index)), "png")
 
     async def heat(self, request: Request) -> Response:
-        entry = self._entry(request)
-        asked = request.query_params.get("kind", "weight")
-        kind = next((kind for kind in KINDS if kind == asked), None)
-        target = request.query_params.get("target", "0")
-        if kind is None or not re.fullmatch("[0-9]{1,6}", target):
-            raise HTTPException(400, "there is no such heat map")
-        content = await self._worked(partial(self._heat, entry, kind, int(target)))
-        return _image(content, "png")
+        shown = partial(heat_png, heat=_heat(request))
+        return _image(await self._worked(partial(self._walked, self._entry(request), shown)), "png")
+
+    async def legend(self, request: Request) -> Response:
+        """Answer with what the colours of a heat map mean."""
+        shown = partial(heat_legend, heat=_heat(request))
+        said = await self._worked(partial(self._walked, self._entry(request), shown))
+        return JSONResponse(said, headers=_KEPT)
 
     def _entry(self, request: Request) -> Entry:
         try:
@@ -208,14 +211,21 @@ class _Server:
         _glimpse(_walk(entry), index)
         file = entry.inset(index)
         if file is None:
-            raise HTTPException(404, "no soft attention was written for this glimpse")
+            raise HTTPException(404, "nothing was drawn inside this glimpse")
         return file.read_bytes()
 
-    def _heat(self, entry: Entry, kind: Kind, target: int) -> bytes:
-        walk = _walk(entry)
-        if target >= len(walk.classes):
-            raise HTTPException(404, f"the walk has {len(walk.classes)} classes")
-        return heat_png(walk, kind, target)
+    def _walked(self, entry: Entry, show: Callable[[Walk], Answer]) -> Answer:
+        return show(_walk(entry))
+
+
+def _heat(request: Request) -> Heat:
+    """Return which heat map is asked for."""
+    asked = request.query_params.get("kind", "weight")
+    kind = next((kind for kind in KINDS if kind == asked), None)
+    target = request.query_params.get("target", "0")
+    if kind is None or not re.fullmatch("[0-9]{1,6}", target):
+        raise HTTPException(400, "there is no such heat map")
+    return heat_of(kind, int(target))
 
 
 def _walk(entry: Entry) -> Walk:
@@ -227,7 +237,7 @@ def _walk(entry: Entry) -> Walk:
 
 def _glimpse(walk: Walk, index: int) -> Any:
     if index >= len(walk.glimpses):
-        raise HTTPException(404, f"the walk has {len(walk.glimpses)} glimpses")
+        raise HTTPException(404, f"the walk has {counted(len(walk.glimpses), 'glimpse')}")
     return walk.glimpses[index]
 
 

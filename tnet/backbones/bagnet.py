@@ -119,6 +119,7 @@ class TappedBagNet77(nn.Module):
 
     map_channels = 4 * _PARTS[2][0]
     features = FEATURES
+    feature_info = tuple({"module": f"parts.{part}"} for part in range(len(_PARTS)))  # as timm's
 
     def __init__(self, *, bands: int = 3, dropout: float = 0.0) -> None:
         super().__init__()

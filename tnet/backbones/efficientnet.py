@@ -52,6 +52,8 @@ class TappedEfficientNet(nn.Module):
         UsageError: if there is no such block.
     """
 
+    feature_info = ({"module": "head"},)  # as timm names a network's maps; here the last alone
+
     def __init__(
         self,
         tap: tuple[int, int],

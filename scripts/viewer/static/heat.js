@@ -1,12 +1,7 @@
-// The heat map: a second picture over the whole image, with an opacity of its own.
+// The heat map: a second picture over the whole image, with an opacity of its own, and its legend.
 
 const find = (id) => document.getElementById(id);
 const NAMES = { weight: "weight", contribution: "contribution to", probability: "probability" };
-const ENDS = {
-  weight: ["none", "most"],
-  contribution: ["against", "for"],
-  probability: ["none", "most"],
-};
 
 export class Heat {
   constructor(viewer, data, changed) {
@@ -56,20 +51,38 @@ export class Heat {
     const kind = find("kind").value;
     const on = find("heat").checked;
     find("target").hidden = kind !== "contribution";
-    const legend = find("legend");
-    legend.hidden = !on;
-    legend.className = kind;
-    [legend.firstElementChild.textContent, legend.lastElementChild.textContent] = ENDS[kind];
-    const url = `/heat/${this.data.id}.png?kind=${kind}&target=${find("target").value}`;
+    find("legend").hidden = !on;
+    const query = `?kind=${kind}&target=${find("target").value}`;
+    const url = `/heat/${this.data.id}.png${query}`;
     if (on && url !== this.asked) {
-      this.load(url);
+      this.asked = url;
+      this.explain(`/heat/${this.data.id}.json${query}`, url).then(() => this.load(url));
     }
     this.item?.setOpacity(on ? this.opacity : 0);
     this.changed();
   }
 
+  // Say what the colours of the picture at an address mean. It is asked for afterwards: the server
+  // makes the map for both, and two at once would take twice the memory.
+  async explain(about, url) {
+    const answer = await fetch(about);
+    if (!answer.ok || url !== this.asked) {
+      return; // another one was asked for meanwhile
+    }
+    const { title, ends, steps, colours } = await answer.json();
+    const bar = find("legend-bar");
+    bar.hidden = ends === null;
+    bar.querySelector("i").style.background = `linear-gradient(90deg, ${colours.join()})`;
+    if (ends) {
+      [bar.firstElementChild.textContent, bar.lastElementChild.textContent] = ends;
+    }
+    find("legend-text").textContent = ends ? `${title}, ${steps}` : "nothing was looked at closer";
+  }
+
   load(url) {
-    this.asked = url;
+    if (url !== this.asked) {
+      return;
+    }
     this.viewer.addSimpleImage({
       url,
       opacity: this.opacity,

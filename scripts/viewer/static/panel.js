@@ -126,7 +126,9 @@ export function showGlimpse(data, index) {
   find("inset-figure").hidden = !glimpse.inset;
   if (glimpse.inset) {
     find("inset").src = `/inset/${data.id}/${index}.png`;
-    find("inset").alt = `soft attention inside glimpse ${index + 1}`;
+    find("inset").alt = `${data.walk.insets.title} inside glimpse ${index + 1}`;
+    find("inset-text").textContent = data.walk.insets.title;
+    find("inset-figure").title = data.walk.insets.colours;
   }
   pairs(find("numbers"), numbers(data, glimpse));
   showContributions(data.walk, glimpse);
@@ -159,4 +161,5 @@ function showContributions(walk, glimpse) {
   }));
   rows.sort((a, b) => Math.abs(b.share) - Math.abs(a.share));
   table(find("contributions"), rows, true);
+  find("fused").hidden = walk.additive;
 }
