@@ -13,6 +13,7 @@ from tnet.plan import Plan
 from tnet.recipes import RECIPES, build
 from tnet.scripts.config import Config
 from tnet.scripts.planning import Sizes, plan_for, says_plan
+from tnet.scripts.rules import parts_for
 from tnet.scripts.weights import Source, fill_backbone, fill_parts, read_source
 
 # Batch norms of fewer images know too little of all images.
@@ -124,6 +125,8 @@ def _recipe(config: Config, source: Source | None) -> tuple[str, dict[str, Any]]
             options = {name: known[name] for name in ("backbone", "norm") if name in known}
     if config.model == "tiles":
         options["aggregate"] = "attention"
+    if config.start is None:
+        options |= parts_for(config, recipe)
     options |= {
         name: getattr(config, name) for name in _OPTIONS if getattr(config, name) is not None
     }

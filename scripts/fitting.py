@@ -16,7 +16,6 @@ import lightning
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
-from tnet.annealing import Anneal
 from tnet.datasets.loading import Images, loader
 from tnet.model import TNet
 from tnet.objective import Rule
@@ -24,6 +23,7 @@ from tnet.scripts.config import Config
 from tnet.scripts.keeping import Both, Keeping
 from tnet.scripts.learning import Averaging, Ongoing, without_trainer
 from tnet.scripts.parts import Parts, class_weights
+from tnet.scripts.rules import Learning, learning
 from tnet.scripts.runs import Run
 from tnet.scripts.stopping import Stopped
 from tnet.settings import Sample, Settings
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 _CHATTY = ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning")
 _RULE = (
-    *("reinforce", "main_ce", "main_reinforce", "cap", "contrastive", "margin", "l2"),
+    *("main_reinforce", "cap", "contrastive", "margin", "l2"),
     *("reward", "baseline", "normalise", "label_smoothing"),
 )
 _SAME = (
-    *("samples", "lr", "head_lr", "weight_decay", "entropy", "supervise", "distill"),
+    *("samples", "lr", "head_lr", "weight_decay", "supervise"),
     *("temperature", "schedule", "warmup", "optimizer"),
 )
 
@@ -74,6 +74,16 @@ class Task:
         return self.config.epochs * -(-self.batches // self.config.accumulate)
 
     @property
+    def chooses(self) -> bool:
+        """Whether there are choices that can be learned."""
+        return bool(self.model.plan.steps) and self.config.model != "random"
+
+    @property
+    def learning(self) -> Learning:
+        """The learning rule."""
+        return learning(self.config, self.model.aggregate, self.model.plan)
+
+    @property
     def remembers(self) -> bool:
         """Whether a view's feature stays what it is, so that looks can be remembered."""
         return self.freeze == "backbone" and self.augment == "none"
@@ -96,21 +106,21 @@ class Task:
     def settings(self) -> Settings:
         """Return how the learning rule is to be applied."""
         config = self.config
-        random = config.model == "random"
-        chooses = bool(self.model.plan.steps) and not random
+        learned = self.learning
         values: dict[str, Any] = {name: getattr(config, name) for name in _SAME}
         rule: dict[str, Any] = {name: getattr(config, name) for name in _RULE}
-        anneal = None
-        if not chooses:
+        rule |= {"main_ce": learned.main_ce, "reinforce": learned.reinforce}
+        values |= {"distill": learned.distill, "entropy": learned.entropy}
+        anneal = learned.anneal
+        if not self.chooses:
             # Nothing is chosen, so that there is no choice to learn.
             rule["reinforce"] = values["distill"] = values["supervise"] = values["entropy"] = 0.0
             values["temperature"] = 1.0
-        elif config.anneal is not None:
-            anneal = Anneal(config.anneal, config.anneal_share)
+            anneal = None
         weights = class_weights(self.parts) if config.class_weights == "balanced" else None
         return Settings(
             rule=Rule(**rule),
-            policy="uniform" if random else cast(Any, config.policy),
+            policy="uniform" if config.model == "random" else cast(Any, config.policy),
             steps=self.steps,
             absent=self.absent,
             anneal=anneal,

@@ -69,10 +69,11 @@ class Keys:
     start: str | None = _text(None, "run or model whose weights to start from (--from)")
     stride: int | None = _count(None, "pixels of a view per pixel of the location module's map")
     aggregate: str | None = _text(
-        None, "glimpses become one feature by: mean, weighting, attention, maxout, aff, iaff"
+        None,
+        "glimpses become one feature by: mean, weighting, attention, maxout, aff, iaff; the rule's",
     )
     location: str | None = _text(
-        None, "does the location module teach the backbone: detached, joint"
+        None, "does the location module teach the backbone: detached, joint; the rule's"
     )
     features: str | None = _text(
         None, "features before anything is made of them: raw, or of one scale: standard"
@@ -183,10 +184,17 @@ class Keys:
     )
     patience: int | None = _count(None, "epochs without progress before the training ends early")
 
-    main_ce: float = _share(
-        0.3, "share of the whole walk's cross-entropy, against each glimpse's own"
+    rule: str = _text(
+        "auto",
+        "the learning rule, whose numbers are those of the keys below that are not given",
+        "auto",
+        "distilled",
+        "released",
     )
-    reinforce: float = _weight(0.1, "weight of REINFORCE")
+    main_ce: float | None = _share(
+        None, "share of the whole walk's cross-entropy, against each glimpse's own; the rule's"
+    )
+    reinforce: float | None = _weight(None, "weight of REINFORCE; the rule's")
     main_reinforce: float = _share(
         0.3, "share of the whole walk's reward, against each glimpse's own"
     )
@@ -196,13 +204,20 @@ class Keys:
         "running", "what rewards are compared with", "running", "samples", "batch"
     )
     normalise: bool = _key(False, "truth", "divide advantages by their deviation")
-    entropy: float = _weight(0.0, "weight of the bonus on the entropy of the choices")
+    entropy: float | None = _weight(
+        None, "weight of the bonus on the entropy of the choices; the rule's"
+    )
     temperature: float = _key(
         1.0, "number", "of the choices when training begins; falls to 1", low=1, high=100
     )
-    distill: float = _weight(0.0, "weight of teaching the location module the glimpses' weights")
+    distill: float | None = _weight(
+        None, "weight of teaching the location module the glimpses' weights; the rule's"
+    )
     anneal: tuple[int, ...] | None = _key(
-        None, "wholes", "glimpses to begin with; they fall to the plan's own", low=1
+        None,
+        "wholes",
+        "glimpses to begin with, which fall to the plan's own; the rule's, and 0 is none more",
+        low=0,
     )
     anneal_share: float = _key(
         0.7, "number", "share of the training in which they fall", low=0.01, high=1

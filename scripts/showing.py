@@ -1,7 +1,7 @@
 """What a training is going to do, said before its first step."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tnet.scripts.fitting import Measure, Task, precision
@@ -57,6 +57,8 @@ def announced(ready: Ready, device: str, tell: Tell) -> dict[str, Any]:
     )
     for line in shown_plan(plan, ready.sizes):
         tell(f"plan: {line}")
+    if task.chooses:
+        tell(f"learning rule: {task.learning.said()}")
     tell(
         f"{counted(config.epochs, 'epoch')} of {counted(task.batches, 'batch', 'batches')} of "
         f"{counted(config.batch, 'image')} on the {device} ({precision(config, device)}), images "
@@ -72,6 +74,7 @@ def announced(ready: Ready, device: str, tell: Tell) -> dict[str, Any]:
         "steps": task.steps,
         "freeze": task.freeze,
         "augment": task.augment,
+        "rule": asdict(task.learning) if task.chooses else None,
         "config": config.to_dict(),
         "notes": list(ready.notes),
     }

@@ -39,7 +39,7 @@ def test_texts_become_values_of_their_kind() -> None:
         ({"epochs": "none"}, "epochs must be given"),
         ({"lr": -1}, "lr must be a number of at least 0, got -1"),
         ({"lr": "nan"}, "lr must be a number"),
-        ({"main_ce": 2}, "main_ce must be a number from 0 to 1, got 2"),
+        ({"main_reinforce": 2}, "main_reinforce must be a number from 0 to 1, got 2"),
         ({"model": "forest"}, "model must be one of tnet, thumbnail, random, tiles, got 'forest'"),
         ({"glimpses": "a,b"}, "glimpses must be whole numbers such as 8,2,1"),
         ({"normalise": "maybe"}, "normalise must be true or false, got 'maybe'"),
