@@ -127,6 +127,9 @@ def _recipe(config: Config, source: Source | None) -> tuple[str, dict[str, Any]]
         options["aggregate"] = "attention"
     if config.start is None:
         options |= parts_for(config, recipe)
+    if config.scout is not None:
+        # It has learned nothing yet, so that no statistics of batches need to be kept.
+        options["scout_norm"] = "group"
     options |= {
         name: getattr(config, name) for name in _OPTIONS if getattr(config, name) is not None
     }

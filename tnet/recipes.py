@@ -47,6 +47,7 @@ def default(  # noqa: PLR0913 - every argument is an option in the model's file
     location: Literal["detached", "joint"] = "detached",
     scout: str = "",
     scout_stride: int = 16,
+    scout_norm: Literal["", "batch", "group"] = "",
     features: Literal["raw", "standard"] = "raw",
 ) -> TNet:
     """What the paper says and what works: any timm backbone, free logits, true regions.
@@ -71,6 +72,9 @@ def default(  # noqa: PLR0913 - every argument is an option in the model's file
         scout: a timm architecture of its own for the first look, for a backbone that is frozen
             or made for fine views; "" looks with the backbone.
         scout_stride: of the scout's map, in pixels of the first view.
+        scout_norm: as ``norm``, of the scout; "" is the backbone's. A first look is pooled over
+            the whole image, which differs so little from image to image that it can be less
+            than what a batch norm's running statistics are off.
         features: "standard" brings them to one scale before anything is made of them, see
             :mod:`tnet.standard`; "raw" leaves them as they are.
     """
@@ -95,7 +99,7 @@ def default(  # noqa: PLR0913 - every argument is an option in the model's file
         classes=classes,
     )
     if scout:
-        eye = TimmBackbone(scout, bands=bands, stride=scout_stride, norm=norm)
+        eye = TimmBackbone(scout, bands=bands, stride=scout_stride, norm=scout_norm or norm)
         where = ContextLocation(eye.map_channels, length, width=128, detach=detach)
         model.scout = Scout(eye, where, (eye.features, length))
     if features == "standard":
