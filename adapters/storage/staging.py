@@ -31,6 +31,7 @@ class Stage:
         self.folder = stage_of(destination)
         self._done = done
         self._journal = journal
+        self._folders: set[Path] = set()  # that are made
         self.resumed = bool(done)
 
     @property
@@ -75,9 +76,11 @@ class Stage:
         self._keep(name, partial, Sealed(len(content), digest_of(content)))
 
     def _partial(self, name: str) -> Path:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.with_name(f"{path.name}.partial")
+        path = self.folder / f"{name}.partial"
+        if path.parent not in self._folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._folders.add(path.parent)
+        return path
 
     def _keep(self, name: str, partial: Path, sealed: Sealed) -> None:
         partial.replace(self.folder / name)
