@@ -6,6 +6,7 @@ with a single tile is a checksum and little else.
 """
 
 import math
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,21 +14,22 @@ from contextlib import closing
 from itertools import chain
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tnet.adapters.segments import File
-from tnet.adapters.storage.codecs import CHECKSUM_BYTES, checksums
+from tnet.adapters.storage.codecs import CHECKSUM_BYTES, checksum
 from tnet.adapters.storage.layout import Layout
 from tnet.adapters.storage.passthrough import Tiles
 from tnet.adapters.storage.staging import Stage
 from tnet.errors import DataError
 
-Numbers = NDArray[np.int64]
+# Where a tile begins in its file, how far behind the one before it, and from where to where it
+# lies in its shard, with its checksum.
+_Tile = tuple[int, int, int, int]
 
 _START = b"\xff\xd8"  # of every JPEG
-_HEAD, _TAIL = np.arange(len(_START)), np.arange(CHECKSUM_BYTES)
 _GAP = 2**16  # bytes between tiles that are read along rather than left out
 _APART = -1  # in the place of a gap
+_LEFT_OUT = -1  # in the place of an offset
 _UNREAD = memoryview(bytearray(_GAP))  # where these go
 _PART_BYTES = 2**20  # at a time: as much as stays in a core's cache until it is written
 _PART_TILES = 256  # at a time; with what lies between them, less than systems take at once
@@ -94,11 +96,10 @@ class _Queue:
         self._bounds = [0, *np.cumsum(np.bincount(shard)).tolist()]
         offsets, counts = tiles.offsets[self._numbers], tiles.counts[self._numbers]
         self._lengths = np.where(counts, counts, len(tiles.empty)) + CHECKSUM_BYTES
-        self._ends = np.cumsum(self._lengths)
-        self._offsets, self._counts = offsets, counts
         gaps = offsets[1:] - (offsets + counts)[:-1]
         apart = (gaps < 0) | (gaps > _GAP) | (counts[1:] == 0) | (counts[:-1] == 0)
         self._gaps = np.append(_APART, np.where(apart, _APART, gaps))
+        self._offsets = np.where(counts, offsets, _LEFT_OUT)
 
     def move(self, number: int, key: str, stage: Stage) -> None:
         """Write a shard.
@@ -108,47 +109,54 @@ class _Queue:
             key: its file in the store.
             stage: of the store.
         """
-        first, last = self._bounds[number : number + 2]
-        places, lengths = self._places[first:last], self._lengths[first:last]
+        part = slice(*self._bounds[number : number + 2])
+        lengths = self._lengths[part]
+        ends = np.cumsum(lengths)
+        # As Python's own numbers, which cost less than numpy's where they are taken one by one.
+        begins, stops = (ends - lengths).tolist(), ends.tolist()
+        tiles = list(
+            zip(self._offsets[part].tolist(), self._gaps[part].tolist(), begins, stops, strict=True)
+        )
         with closing(stage.begin(key, self._count)) as shard:
-            shard.place(places, lengths)
-            room = np.empty(0, np.uint8)
-            while first < last:
-                before = self._ends[first] - self._lengths[first]
-                fitting = int(
-                    np.searchsorted(self._ends[first:last], before + _PART_BYTES, "right")
-                )
-                stop = first + min(max(1, fitting), _PART_TILES)
-                size = int(self._ends[stop - 1] - before)
+            shard.place(self._places[part], lengths)
+            room = memoryview(b"")
+            first = 0
+            while first < len(tiles):
+                most = min(first + _PART_TILES, len(tiles))
+                last = bisect_right(stops, begins[first] + _PART_BYTES, first + 1, most)
+                size = stops[last - 1] - begins[first]
                 if size > len(room):
-                    room = np.empty(max(size, _PART_BYTES), np.uint8)
-                shard.write([self._filled(room[:size], first, stop)])
-                first = stop
+                    room = np.empty(max(size, _PART_BYTES), np.uint8).data
+                self._lay_out(tiles[first:last], room[:size], part.start + first)
+                shard.write([room[:size]])
+                first = last
             stage.finish(key, shard)
 
-    def _filled(self, room: NDArray[np.uint8], first: int, last: int) -> memoryview:
-        """Put tiles from the first to before the last into memory."""
-        ends = self._ends[first:last] - (self._ends[first] - self._lengths[first])
-        begins, ends = ends - self._lengths[first:last], ends - CHECKSUM_BYTES
-        memory = memoryview(room)
-        places = zip(begins.tolist(), ends.tolist(), strict=True)
-        bodies = [memory[begin:end] for begin, end in places]
-        self._read(first, bodies)
-        heads = room[begins[:, None] + _HEAD]
-        if heads.tobytes() != _START * len(bodies):
-            number = self._numbers[first + np.argmax((heads != list(_START)).any(axis=1))]
-            raise DataError(
-                f"{self._file.path} has a tile (number {number}) that is no JPEG; it is damaged"
-            )
-        room[ends[:, None] + _TAIL] = checksums(bodies)
-        return memory
+    def _lay_out(self, tiles: list[_Tile], room: memoryview, first: int) -> None:
+        """Put tiles into memory side by side, each with its checksum behind it.
 
-    def _read(self, first: int, bodies: list[memoryview]) -> None:
-        """Put tiles from the first on into their places.
+        Args:
+            tiles: what and where.
+            room: as much memory as they need.
+            first: place of the first one in the level's order.
+        """
+        base = tiles[0][2]
+        bodies = [room[begin - base : stop - base - CHECKSUM_BYTES] for _, _, begin, stop in tiles]
+        self._read(tiles, bodies)
+        for index, (body, (_, _, _, stop)) in enumerate(zip(bodies, tiles, strict=True)):
+            if body[: len(_START)] != _START:
+                number = self._numbers[first + index]
+                raise DataError(
+                    f"{self._file.path} has a tile (number {number}) that is no JPEG; it is damaged"
+                )
+            room[stop - base - CHECKSUM_BYTES : stop - base] = checksum(body)
+
+    def _read(self, tiles: list[_Tile], bodies: list[memoryview]) -> None:
+        """Put tiles into their places.
 
         Those that lie side by side in the file are read at once, and small gaps are read along.
         """
-        gaps, start = self._gaps[first : first + len(bodies)].tolist(), 0
+        gaps, start = [gap for _, gap, _, _ in tiles], 0
         while start < len(bodies):
             stop = start + 1
             while stop < len(bodies) and gaps[stop] != _APART:
@@ -157,8 +165,9 @@ class _Queue:
             if any(between):
                 unread = [_UNREAD[:gap] for gap in between]
                 run[1:] = chain.from_iterable(zip(unread, run[1:], strict=True))
-            if self._counts[first + start]:
-                self._file.read_into(int(self._offsets[first + start]), run)
-            else:
+            offset = tiles[start][0]
+            if offset == _LEFT_OUT:
                 run[0][:] = self._empty
+            else:
+                self._file.read_into(offset, run)
             start = stop
