@@ -16,6 +16,7 @@ from tnet.errors import UnsupportedImage
 from tnet.facts import Level
 
 _JPEG = 7  # TIFF's number of it; the older 6 has no tables of its own
+_TIMES = 2  # as wide and high as other shards: making files is a good part of what moving costs
 _PHOTOMETRIC = {1: None, 2: "RGB", 6: None}  # grey and YCbCr need not be told to a decoder
 
 
@@ -137,7 +138,7 @@ def layout_of(tiles: Tiles, number: int, level: Level, fill: float) -> Layout:
         shape=(bands, tiles.height, tiles.width),
         dtype=dtype,
         chunk=tiles.tile,
-        shard=shard_size((tiles.width, tiles.height), bands, dtype, tiles.tile),
+        shard=shard_size((tiles.width, tiles.height), bands, dtype, tiles.tile, _TIMES),
         codec=tiles.codec,
         fill=fill,
         scale=(level.scale_x, level.scale_y),

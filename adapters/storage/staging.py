@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from tnet.adapters.storage.disk import remove, to_disk, write_pieces
+from tnet.adapters.storage.disk import all_to_disk, remove, to_disk, write_pieces
 from tnet.adapters.storage.locking import HOLDER, LOCK, locked
 from tnet.adapters.storage.seal import SEAL, Seal, Sealed, difference, digest_of, read_seal
 from tnet.adapters.storage.shards import ShardFile
@@ -101,10 +101,8 @@ class Stage:
         Raises:
             OSError: if the system refuses.
         """
-        for name in self._done:
-            to_disk(self.folder / name)
-        for folder, _, _ in os.walk(self.folder):
-            to_disk(Path(folder))
+        all_to_disk(self.folder / name for name in self._done)
+        all_to_disk(Path(folder) for folder, _, _ in os.walk(self.folder))
         files = dict(sorted(self._done.items()))
         path = self.folder / SEAL
         path.parent.mkdir(exist_ok=True)
