@@ -101,8 +101,8 @@ class Stage:
         Raises:
             OSError: if the system refuses.
         """
-        all_to_disk(self.folder / name for name in self._done)
-        all_to_disk(Path(folder) for folder, _, _ in os.walk(self.folder))
+        folders = [Path(folder) for folder, _, _ in os.walk(self.folder)]
+        all_to_disk([*(self.folder / name for name in self._done), *folders])
         files = dict(sorted(self._done.items()))
         path = self.folder / SEAL
         path.parent.mkdir(exist_ok=True)
