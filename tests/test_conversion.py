@@ -300,7 +300,7 @@ def test_too_little_room_is_told_before_anything_is_written(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=2_000_000)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    with pytest.raises(SpaceError, match=r"needs about 6\.\d+ MB.*2 MB left") as refused:
+    with pytest.raises(SpaceError, match=r"needs about 6\.\d+ MiB.*1\.907 MiB left") as refused:
         convert(source, tmp_path / "store.zarr")
     assert refused.value.exit_code == 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.tif"]
