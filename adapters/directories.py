@@ -71,7 +71,8 @@ def check_directories(path: Path, limits: Limits = DEFAULT) -> None:
         DataError: if it contradicts itself, or its pixels lie beyond its end.
     """
     about = path.stat()
-    stamp = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns)
+    # The last of these nobody can set back.
+    stamp = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
     _check(path, stamp, limits)
 
 
