@@ -8,6 +8,7 @@ what a directory means is the readers' business.
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -60,14 +61,23 @@ _Directory = dict[int, _Entry]
 def check_directories(path: Path, limits: Limits = DEFAULT) -> None:
     """Refuse a TIFF whose directories cannot be true, or ask for more than the limits allow.
 
-    It takes milliseconds, and memory only for the lists of tiles. A list of directories that
-    breaks off is no concern here: what reads the file says so.
+    It takes milliseconds, and memory only for the lists of tiles; a file that was found sound is
+    looked at again when it has changed. A list of directories that breaks off is no concern here:
+    what reads the file says so.
 
     Raises:
         OverLimit: if a limit forbids it; the text names limit and flag.
         UnsupportedImage: if it has no pixels, or its metadata are a trap.
         DataError: if it contradicts itself, or its pixels lie beyond its end.
     """
+    about = path.stat()
+    # The last of these nobody can set back.
+    stamp = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+    _check(path, stamp, limits)
+
+
+@lru_cache(maxsize=64)  # what raises is not remembered
+def _check(path: Path, _: tuple[int, ...], limits: Limits) -> None:
     with path.open("rb") as file:
         index = _Index(path, file, limits)
         for directory in index.directories():

@@ -1,7 +1,6 @@
 """What conversions cost, each in a process of its own; ``bench_io`` compares them.
 
 python -m tnet.scripts.bench_convert KIND SOURCE DESTINATION
-python -m tnet.scripts.bench_convert slide PIXELS DESTINATION
 """
 
 import json
@@ -12,11 +11,13 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from tnet.scripts.bench_slide import TILE, say, slide
 
 OURS = ("lossless", "jpeg:85", "source")
 OTHERS = {"ome-zarr-py": "ome_zarr", "ngff-zarr": "ngff_zarr"}
@@ -24,9 +25,6 @@ COPY = "cp"
 SYNCED = "cp, sync"  # a copy that has reached the disk, as a store has when it gets its name
 _COPIES = {COPY: ["cp"], SYNCED: ["sh", "-c", 'cp "$0" "$1" && sync "$1"']}
 
-_SLIDE = "slide"
-_TILE = 256
-_PERIOD = 2048  # pixels after which the picture repeats itself
 _BLOCK = 2048  # that others read at once: whole tiles, in memory that they can afford
 
 
@@ -43,12 +41,7 @@ def conversions(folder: Path, size: int, repeats: int) -> dict[str, Any]:
     source = slide(folder, size)
     missing = [name for name, module in OTHERS.items() if find_spec(module) is None]
     kinds = [*OURS, *_COPIES, *(name for name in OTHERS if name not in missing)]
-    rounds: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
-    for number in range(repeats):
-        for kind in kinds:
-            say(f"conversion, round {number + 1} of {repeats}: {kind}")
-            rounds[kind].append(_child(kind, source, folder / "converted"))
-    measured = {kind: _medians(values) for kind, values in rounds.items()}
+    measured = _in_turns(kinds, source, folder / "converted", repeats)
     for costs in measured.values():
         costs["mpx"] = size * size / 1e6 / max(costs["cpu"], 1e-9)
     larger = slide(folder, 2 * size)
@@ -70,22 +63,37 @@ def conversions(folder: Path, size: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def slide(folder: Path, size: int) -> Path:
-    """Return a made-up slide, written by a process of its own.
+def moving(folder: Path, size: int, repeats: int) -> dict[str, Any]:
+    """Measure how tiles are moved, in turns with plain copies of the same file.
 
-    What a process has once taken counts as the peak of those that it starts.
+    Returns:
+        by pixels a side, of a slide of ``size`` and of one twice as wide: ``file``, its bytes;
+        ``measured`` by kind, ``cpu`` and ``wall`` seconds and ``peak`` bytes; ``times_copy``, CPU
+        time in that of each way to copy.
     """
-    path = folder / f"slide{size}.tif"
-    if not path.exists():
-        say(f"writing a slide of {size} x {size} pixels")
-        command = [sys.executable, "-m", "tnet.scripts.bench_convert", _SLIDE, str(size), str(path)]
-        subprocess.run(command, check=True)
-    return path
+    results = {}
+    for side in (size, 2 * size):
+        source = slide(folder, side)
+        measured = _in_turns([OURS[-1], *_COPIES], source, folder / "converted", repeats)
+        moved = measured[OURS[-1]]["cpu"]
+        results[str(side)] = {
+            "file": source.stat().st_size,
+            "measured": measured,
+            "times_copy": {copy: moved / measured[copy]["cpu"] for copy in _COPIES},
+        }
+    return results
 
 
-def say(text: str) -> None:
-    """Tell how far it is."""
-    print(text, file=sys.stderr, flush=True)
+def _in_turns(
+    kinds: list[str], source: Path, destination: Path, repeats: int
+) -> dict[str, dict[str, float]]:
+    """Return the medians of what conversions cost."""
+    rounds: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    for number in range(repeats):
+        for kind in kinds:
+            say(f"conversion, round {number + 1} of {repeats}: {kind}")
+            rounds[kind].append(_child(kind, source, destination))
+    return {kind: _medians(values) for kind, values in rounds.items()}
 
 
 def _medians(values: list[dict[str, float]]) -> dict[str, float]:
@@ -136,13 +144,13 @@ def _ours(codec: str, source: Path, destination: Path) -> Callable[[], Any]:
     from tnet.geometry import Region
 
     with open_pyramid(source) as pyramid:
-        pyramid.read(Region(0, 0, _TILE, _TILE), (_TILE, _TILE))
+        pyramid.read(Region(0, 0, TILE, TILE), (TILE, TILE))
     return lambda: convert(source, destination, Wanted(codec=codec))
 
 
 def _ome_zarr_py(source: Path, destination: Path) -> Callable[[], Any]:
     writer: Any = import_module("ome_zarr.writer")
-    _lazy(source)[:, :_TILE, :_TILE].compute()
+    _lazy(source)[:, :TILE, :TILE].compute()
 
     def act() -> None:
         pixels = _lazy(source)
@@ -151,7 +159,7 @@ def _ome_zarr_py(source: Path, destination: Path) -> Callable[[], Any]:
             str(destination),
             axes="cyx",
             scale_factors=_factors(pixels.shape[1]),
-            storage_options={"chunks": (3, _TILE, _TILE)},
+            storage_options={"chunks": (3, TILE, TILE)},
         )
 
     return act
@@ -159,13 +167,13 @@ def _ome_zarr_py(source: Path, destination: Path) -> Callable[[], Any]:
 
 def _ngff_zarr(source: Path, destination: Path) -> Callable[[], Any]:
     ngff_zarr: Any = import_module("ngff_zarr")
-    _lazy(source)[:, :_TILE, :_TILE].compute()
+    _lazy(source)[:, :TILE, :TILE].compute()
 
     def act() -> None:
         pixels = _lazy(source)
         image = ngff_zarr.to_ngff_image(pixels, dims=["c", "y", "x"])
         factors = _factors(pixels.shape[1])
-        chunks = {"c": 3, "y": _TILE, "x": _TILE}
+        chunks = {"c": 3, "y": TILE, "x": TILE}
         # The fastest of its ways to make means.
         way = ngff_zarr.Methods.DASK_BIN_SHRINK
         levels = ngff_zarr.to_multiscales(image, factors, method=way, chunks=chunks)
@@ -186,94 +194,8 @@ def _lazy(source: Path) -> Any:
 
 def _factors(side: int) -> list[int]:
     """Return the steps of levels down to one tile."""
-    return [2**n for n in range(1, side.bit_length()) if side >> n >= _TILE]
-
-
-def write_slide(path: Path, size: int) -> None:
-    """Write a made-up slide as a pyramid of JPEG tiles (quality 85, 0.25 µm a pixel).
-
-    Its tissue takes as many bytes as real tissue does; a quarter is glass. It repeats itself, so
-    that each tile is compressed once and a slide of any size takes seconds.
-
-    Args:
-        path: of the TIFF.
-        size: pixels a side.
-    """
-    import numpy as np
-    import tifffile
-
-    tissue = _tissue(_PERIOD)
-    half = _PERIOD // 2
-    glass = np.random.default_rng(1).normal(240, 1.5, (half, half, 3))
-    tissue[half:, half:] = np.clip(glass, 0, 255)
-    with tifffile.TiffWriter(path, bigtiff=True) as tiff:
-        side = size
-        while side >= _TILE:
-            tiff.write(
-                _tiles(tissue, side),
-                shape=(side, side, 3),
-                dtype=np.uint8,
-                tile=(_TILE, _TILE),
-                compression="jpeg",
-                photometric="ycbcr",
-                subsampling=(2, 2),
-                subfiletype=0 if side == size else 1,
-                resolution=(40000.0, 40000.0),
-                resolutionunit="CENTIMETER",
-                metadata=None,
-            )
-            side //= 2
-            tissue = _halved(tissue)
-
-
-def _tiles(period: Any, side: int) -> Iterator[bytes]:
-    """Give the tiles of a level, row by row."""
-    import imagecodecs
-    import numpy as np
-
-    count = len(period) // _TILE
-    cut = [
-        [period[y : y + _TILE, x : x + _TILE] for x in range(0, len(period), _TILE)]
-        for y in range(0, len(period), _TILE)
-    ]
-    made = [
-        [bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(tile), 85)) for tile in row]
-        for row in cut
-    ]
-    across = -(-side // _TILE)
-    for row in range(across):
-        for column in range(across):
-            yield made[row % count][column % count]
-
-
-def _halved(period: Any) -> Any:
-    """Return what repeats itself one level higher, at least a tile of it."""
-    import numpy as np
-    from PIL import Image
-
-    half = np.asarray(Image.fromarray(period).reduce(2))
-    return half if len(half) >= _TILE else np.tile(half, (2, 2, 1))
-
-
-def _tissue(side: int) -> Any:
-    """Return coloured clouds of every size down to grains of two pixels: (side, side, 3) uint8."""
-    import numpy as np
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    total = np.full((side, side, 3), (175.0, 120.0, 165.0), np.float32)
-    for cell, weight in ((256, 27), (64, 23), (16, 23), (6, 21), (3, 12)):
-        count = -(-side // cell)
-        grey = rng.normal(0, weight, (count, count)).astype(np.float32)
-        for band, colour in enumerate((1.0, 0.9, 0.6)):
-            coarse = grey + colour * rng.normal(0, weight, grey.shape).astype(np.float32)
-            cloud = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
-            total[..., band] += np.asarray(cloud)
-    return np.clip(total, 0, 255).astype(np.uint8)
+    return [2**n for n in range(1, side.bit_length()) if side >> n >= TILE]
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == _SLIDE:
-        write_slide(Path(sys.argv[3]), int(sys.argv[2]))
-    else:
-        work(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    work(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))

@@ -1,9 +1,10 @@
 """What it costs to make and to read our stores, beside what others need for the same.
 
-python -m tnet.scripts.bench_io [--only a,b,c] [--size 16384] [--repeats 5] [--folder F] [--json]
+python -m tnet.scripts.bench_io [--only a,b,c,d] [--size 16384] [--repeats 5] [--folder F] [--json]
 
 a: conversions, in CPU-seconds and peak memory; b: windows from the disk, in CPU time; c: windows
-through a network, in seconds. Everything takes turns; medians and ratios are printed. Others are
+through a network, in seconds; d: tiles moved as they are beside plain copies, for which ten rounds
+take a minute. Everything takes turns; medians and ratios are printed. Others are
 compared where they are installed: ``pip install "tnet[bench]"``.
 """
 
@@ -14,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-_PARTS = ("a", "b", "c")
+_PARTS = ("a", "b", "c", "d")
 
 
 def bench_io(
@@ -27,15 +28,15 @@ def bench_io(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Measure reading and writing, and print ratios."""
-    from tnet.scripts.bench_convert import conversions
+    from tnet.scripts.bench_convert import conversions, moving
     from tnet.scripts.bench_windows import remote, windows
 
     if size & (size - 1):
         raise typer.BadParameter("it must be a power of two", param_hint="--size")
-    parts = dict(zip(_PARTS, (conversions, windows, remote), strict=True))
+    parts = dict(zip(_PARTS, (conversions, windows, remote, moving), strict=True))
     if unknown := set(only.split(",")) - set(parts):
         raise typer.BadParameter(f"there is no part {unknown.pop()!r}", param_hint="--only")
-    pages = {"a": _conversions_page, "b": _windows_page, "c": _remote_page}
+    pages = {"a": _conversions_page, "b": _windows_page, "c": _remote_page, "d": _moving_page}
     with tempfile.TemporaryDirectory() as temporary:
         place = folder or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
@@ -85,6 +86,17 @@ def _remote_page(values: dict[str, Any]) -> list[str]:
     lines = ["64 windows at once through a network with 20 ms a request, seconds"]
     lines += [f"  {name:<24} {seconds:.3f}" for name, seconds in values["seconds"].items()]
     return lines + _missing(values)
+
+
+def _moving_page(values: dict[str, Any]) -> list[str]:
+    lines = []
+    for size, results in values.items():
+        lines.append(f"tiles of a slide of {size} x {size} pixels, {results['file'] / 1e6:.0f} MB")
+        for kind, costs in results["measured"].items():
+            lines.append(f"  {kind:<12} {costs['cpu']:7.3f} CPU-s  {costs['wall']:7.3f} s")
+        for copy, times in results["times_copy"].items():
+            lines.append(f"  source: {times:.2f} times the CPU time of {copy}")
+    return lines
 
 
 def _missing(values: dict[str, Any]) -> list[str]:

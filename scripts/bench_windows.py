@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tnet.scripts.bench_convert import say, slide
+from tnet.scripts.bench_slide import say, slide
 
 BATCH = 64
 DELAY = 0.02  # seconds a request

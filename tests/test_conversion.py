@@ -6,10 +6,11 @@ import os
 import random
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 
 import numpy as np
@@ -109,14 +110,16 @@ def test_killed_anywhere_and_run_again_the_store_is_the_same_to_the_byte(
 
 
 @pytest.mark.slow
-def test_thirty_kills_at_random_moments(tmp_path: Path) -> None:
-    source = write_tiff(tmp_path / "scan.tif", noise(3000, 2300))
+@pytest.mark.parametrize(("codec", "compression"), [("lossless", "zlib"), ("source", "jpeg")])
+def test_thirty_kills_at_random_moments(tmp_path: Path, codec: str, compression: str) -> None:
+    source = write_tiff(tmp_path / "scan.tif", noise(3000, 2300), compression)
     whole, store = tmp_path / "whole.zarr", tmp_path / "store.zarr"
-    convert(source, whole)
+    wanted = Wanted(codec=codec)
+    convert(source, whole, wanted)
     draw = random.Random(0)
     for _ in range(30):
         command = [sys.executable, "-P", "-c", CHILD, str(source), str(store), str(SHARD)]
-        with subprocess.Popen([*command, "lossless"], stdout=subprocess.PIPE, text=True) as child:
+        with subprocess.Popen([*command, codec], stdout=subprocess.PIPE, text=True) as child:
             assert child.stdout is not None
             child.stdout.readline()
             try:
@@ -126,7 +129,7 @@ def test_thirty_kills_at_random_moments(tmp_path: Path) -> None:
         if store.exists():
             assert content(store) == content(whole)
             shutil.rmtree(store)
-    convert(source, store)
+    convert(source, store, wanted)
     assert content(store) == content(whole)
 
 
@@ -297,7 +300,7 @@ def test_too_little_room_is_told_before_anything_is_written(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=2_000_000)
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
-    with pytest.raises(SpaceError, match=r"needs about 6\.\d+ MB.*2 MB left") as refused:
+    with pytest.raises(SpaceError, match=r"needs about 6\.\d+ MiB.*1\.907 MiB left") as refused:
         convert(source, tmp_path / "store.zarr")
     assert refused.value.exit_code == 6
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scan.tif"]
@@ -344,6 +347,37 @@ def test_source_codec_keeps_every_tile_and_pixel(tmp_path: Path) -> None:
             one.read(region, (1500, 1100)), other.read(region, (1500, 1100))
         )
         assert len(other.levels) == 4
+
+
+def scattered(source: Path) -> None:
+    """Put the tiles of a TIFF elsewhere: out of order, with gaps of many sizes; leave one out."""
+    with tifffile.TiffFile(source) as tiff:
+        page = tiff.pages.first
+        places, sizes = (page.tags[tag] for tag in ("TileOffsets", "TileByteCounts"))
+        offsets, counts = list(page.dataoffsets), list(page.databytecounts)
+    data = bytearray(source.read_bytes())
+    order = [*reversed(range(30)), *range(30, len(offsets))]
+    for number, gap in zip(order, cycle((0, 0, 3, 0, 70_000)), strict=False):
+        tile = data[offsets[number] : offsets[number] + counts[number]]
+        data += bytes(gap)
+        offsets[number] = len(data)
+        data += tile
+    offsets[7] = counts[7] = 0
+    for tag, values in ((places, offsets), (sizes, counts)):
+        code = {3: "H", 4: "I"}[int(tag.dtype)]
+        struct.pack_into(f"<{len(values)}{code}", data, tag.valueoffset, *values)
+    source.write_bytes(data)
+
+
+def test_tiles_are_found_wherever_they_lie(tmp_path: Path) -> None:
+    source = write_tiff(tmp_path / "scan.tif", picture(1500, 1100), "jpeg")
+    scattered(source)
+    convert(source, tmp_path / "store.zarr", Wanted(codec="source"))
+    region = Region(0, 0, 1500, 1100)
+    with open_pyramid(source) as one, open_pyramid(tmp_path / "store.zarr") as other:
+        pixels = one.read(region, (1500, 1100))
+        assert not pixels[:128, 7 * 128 : 8 * 128].any()
+        np.testing.assert_array_equal(pixels, other.read(region, (1500, 1100)))
 
 
 def test_source_codec_refuses_what_is_no_jpeg(source: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tnet.adapters.opening import open_pyramid
+from tnet.adapters.storage.codecs import SOURCE
 from tnet.adapters.storage.filling import fill
 from tnet.adapters.storage.replacing import check_replaceable
 from tnet.adapters.storage.seal import Seal, read_seal
@@ -17,8 +18,6 @@ from tnet.errors import DataError, UsageError
 from tnet.pyramid import Pyramid
 
 Told = Callable[[int], None]
-
-VERSION = 1  # of the way stores are made: another one's unfinished stores are begun anew
 
 _SAMPLE = 2**14  # bytes
 _SAMPLES = 17
@@ -82,9 +81,21 @@ def convert(
     return _outcome("resumed" if resumed else "converted", pyramid, destination, levels)
 
 
+def version_of(codec: str) -> int:
+    """Return the version of the way in which stores of a codec are made.
+
+    Unfinished stores of another one are begun anew, and finished ones are not repaired.
+    """
+    return 2 if codec == SOURCE else 1
+
+
 def identity_with(source: Path, wanted: Wanted) -> dict[str, dict[str, Any]]:
     """Return what a store is made from, and how, as its seal has it."""
-    settings = {"codec": wanted.codec, "associated": wanted.associated, "version": VERSION}
+    settings = {
+        "codec": wanted.codec,
+        "associated": wanted.associated,
+        "version": version_of(wanted.codec),
+    }
     if wanted.mpp is not None:
         settings["mpp"] = wanted.mpp
     return {"source": source_identity(source), "settings": settings}

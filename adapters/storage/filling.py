@@ -20,7 +20,8 @@ from tnet.adapters.storage import description
 from tnet.adapters.storage.building import Builder, Read
 from tnet.adapters.storage.codecs import LOSSLESS, SOURCE, Codec, Jpeg, codec_for
 from tnet.adapters.storage.layout import CHUNK, Layout, Part, level_sizes, shard_size
-from tnet.adapters.storage.passthrough import jpeg_levels, layout_of, move
+from tnet.adapters.storage.moving import move
+from tnet.adapters.storage.passthrough import jpeg_levels, layout_of
 from tnet.adapters.storage.shards import read_index
 from tnet.adapters.storage.space import check_space, expected_bytes
 from tnet.adapters.storage.staging import Stage
@@ -137,8 +138,7 @@ def _moved(
         _describe(stage, pyramid, layouts)
         file = File(source)
         try:
-            for tiles, layout in zip(levels, layouts, strict=True):
-                move(file, tiles, layout, stage, threads, told if layout is layouts[0] else _quiet)
+            move(file, list(zip(levels, layouts, strict=True)), stage, threads, told)
         finally:
             file.close()
         return layouts + _completed(stage, tiff, layouts[-1], threads)

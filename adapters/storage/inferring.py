@@ -7,7 +7,7 @@ from typing import Any
 
 from tnet.adapters.limits import DEFAULT
 from tnet.adapters.storage.codecs import LOSSLESS, SOURCE
-from tnet.adapters.storage.conversion import VERSION
+from tnet.adapters.storage.conversion import version_of
 from tnet.adapters.storage.seal import SEAL
 from tnet.adapters.zarr.metadata import Array, Group, node_at
 from tnet.adapters.zarr.sources import Folder
@@ -27,10 +27,11 @@ def settings_of(store: Path, spacing: tuple[float, float] | None) -> dict[str, A
     Raises:
         DataError: if no array of it can be read.
     """
+    codec = _codec(store)
     found: dict[str, Any] = {
-        "codec": _codec(store),
+        "codec": codec,
         "associated": (store / "associated").is_dir(),
-        "version": VERSION,
+        "version": version_of(codec),
     }
     mpp = _mpp(store, spacing)
     if mpp is not None:

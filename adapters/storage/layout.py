@@ -130,7 +130,7 @@ def level_sizes(width: int, height: int) -> list[tuple[int, int]]:
 
 
 def shard_size(
-    size: tuple[int, int], bands: int, dtype: np.dtype[Any], chunk: tuple[int, int]
+    size: tuple[int, int], bands: int, dtype: np.dtype[Any], chunk: tuple[int, int], times: int = 1
 ) -> tuple[int, int]:
     """Return height and width of the shards of a level: whole chunks, no larger than the level.
 
@@ -139,8 +139,9 @@ def shard_size(
         bands: values per pixel.
         dtype: of the values.
         chunk: height and width of a chunk.
+        times: how much longer than usual a side may be.
     """
-    side = SHARD
+    side = times * SHARD
     while side > CHUNK and side * side * bands * dtype.itemsize > SHARD_BYTES:
         side //= 2
     height, width = (

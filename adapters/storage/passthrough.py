@@ -1,10 +1,7 @@
-"""JPEG tiles of a TIFF moved into shards as they are: nothing is decoded, no pixel changes."""
+"""JPEG tiles of a TIFF that can be moved into a store as they are: which, and how they decode."""
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tnet.adapters.limits import Limits
-from tnet.adapters.segments import File
-from tnet.adapters.storage.codecs import CHECKSUM_BYTES, Jpeg, checksum, decode_jpeg
+from tnet.adapters.storage.codecs import Jpeg, decode_jpeg
 from tnet.adapters.storage.layout import Layout, shard_size
-from tnet.adapters.storage.staging import Stage
 from tnet.adapters.tiff import tiff_file
-from tnet.errors import DataError, UnsupportedImage
+from tnet.errors import UnsupportedImage
 from tnet.facts import Level
 
-_START = b"\xff\xd8"  # of every JPEG
 _JPEG = 7  # TIFF's number of it; the older 6 has no tables of its own
+_TIMES = 2  # as wide and high as other shards: making files is a good part of what moving costs
 _PHOTOMETRIC = {1: None, 2: "RGB", 6: None}  # grey and YCbCr need not be told to a decoder
-_GAP = 2**16  # bytes between tiles that are read along rather than left out
 
 
 @dataclass(frozen=True)
@@ -144,121 +138,8 @@ def layout_of(tiles: Tiles, number: int, level: Level, fill: float) -> Layout:
         shape=(bands, tiles.height, tiles.width),
         dtype=dtype,
         chunk=tiles.tile,
-        shard=shard_size((tiles.width, tiles.height), bands, dtype, tiles.tile),
+        shard=shard_size((tiles.width, tiles.height), bands, dtype, tiles.tile, _TIMES),
         codec=tiles.codec,
         fill=fill,
         scale=(level.scale_x, level.scale_y),
     )
-
-
-def move(
-    file: File,
-    tiles: Tiles,
-    layout: Layout,
-    stage: Stage,
-    threads: int,
-    told: Callable[[int], None],
-) -> None:
-    """Write a level's tiles into shards.
-
-    Args:
-        file: the TIFF.
-        tiles: what to move.
-        layout: where to.
-        stage: of the store; what it holds is not written again.
-        threads: how many read and write.
-        told: called with the number of pixels that are done since last time.
-
-    Raises:
-        DataError: if the file ends within its pixels, or has a tile that is no JPEG.
-        OSError: if the system refuses.
-    """
-    rows, columns = layout.grid
-    pool = ThreadPoolExecutor(threads, "tnet-move")
-    waiting: deque[Future[None]] = deque()
-    try:
-        for row in range(rows):
-            for column in range(columns):
-                if not stage.holds(layout.key(row, column)):
-                    waiting.append(pool.submit(_shard, file, tiles, layout, stage, (row, column)))
-                if len(waiting) > 2 * threads:
-                    waiting.popleft().result()
-                part = layout.part(row, column)
-                told(part.width * part.height)
-        for task in waiting:
-            task.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _shard(file: File, tiles: Tiles, layout: Layout, stage: Stage, place: tuple[int, int]) -> None:
-    down, across = layout.chunks
-    rows, columns = (
-        -(-side // t) for side, t in zip((tiles.height, tiles.width), tiles.tile, strict=True)
-    )
-    top, left = place[0] * down, place[1] * across
-    count = min(across, columns - left)
-    firsts = [(top + row) * columns + left for row in range(min(down, rows - top))]
-    shard = stage.begin(layout.key(*place), down * across)
-    try:
-        for row, first in enumerate(firsts):
-            lengths = _lengths(tiles, first, count)
-            _lay_out(file, tiles, first, lengths, shard.room(row * across, lengths))
-        stage.finish(layout.key(*place), shard)
-    finally:
-        shard.close()
-
-
-def _lengths(tiles: Tiles, first: int, count: int) -> list[int]:
-    """Return how long neighbouring tiles are with their checksums."""
-    counts: list[int] = tiles.counts[first : first + count].tolist()
-    return [(stored or len(tiles.empty)) + CHECKSUM_BYTES for stored in counts]
-
-
-def _lay_out(
-    file: File, tiles: Tiles, first: int, lengths: Sequence[int], room: memoryview
-) -> None:
-    """Put neighbouring tiles of a row into ``room``, each with its checksum behind it.
-
-    They are read straight to where they belong, and written from there: each further copy of
-    them would cost as much as the copying of the file.
-    """
-    ends = list(accumulate(lengths))
-    bodies = [
-        room[end - length : end - CHECKSUM_BYTES] for end, length in zip(ends, lengths, strict=True)
-    ]
-    offsets = tiles.offsets[first : first + len(lengths)].tolist()
-    stored = tiles.counts[first : first + len(lengths)].tolist()
-    for offset, run in _runs(offsets, stored, bodies):
-        file.read_into(offset, run)
-    for number, (body, end) in enumerate(zip(bodies, ends, strict=True)):
-        if not stored[number]:
-            body[:] = tiles.empty
-        if body[: len(_START)] != _START:
-            raise DataError(
-                f"{file.path} has a tile (number {first + number}) that is no JPEG; it is damaged"
-            )
-        room[end - CHECKSUM_BYTES : end] = checksum(body)
-
-
-def _runs(
-    offsets: Sequence[int], counts: Sequence[int], bodies: Sequence[memoryview]
-) -> Iterator[tuple[int, list[memoryview]]]:
-    """Give what is read at once: an offset, and where the bytes from there on belong, in turn.
-
-    Tiles that lie side by side in the file make a run, and small gaps between them are read along.
-    """
-    run: list[memoryview] = []
-    start = end = 0
-    for offset, count, body in zip(offsets, counts, bodies, strict=True):
-        if not count:
-            continue
-        if run and 0 <= offset - end <= _GAP:
-            run += [memoryview(bytearray(offset - end)), body] if offset > end else [body]
-        else:
-            if run:
-                yield start, run
-            run, start = [body], offset
-        end = offset + count
-    if run:
-        yield start, run

@@ -15,7 +15,7 @@ from typing import Any
 from tnet.adapters.limits import DEFAULT, Limits
 from tnet.adapters.links.reading import is_link
 from tnet.adapters.opening import open_pyramid
-from tnet.adapters.storage.conversion import VERSION, source_identity
+from tnet.adapters.storage.conversion import source_identity, version_of
 from tnet.adapters.storage.disk import remove, to_disk
 from tnet.adapters.storage.filling import fill
 from tnet.adapters.storage.findings import Report
@@ -50,7 +50,7 @@ def check_source(store: Path, source: Path) -> None:
         return
     if names_others(seal):
         raise DataError(f"{store}: its seal names files outside of it; delete and convert it again")
-    if seal.settings.get("version") != VERSION:
+    if seal.settings.get("version") != version_of(str(seal.settings.get("codec"))):
         raise DataError(f"{store} was made by another version of TNet; delete and convert it again")
     _compare(store, source, seal)
 

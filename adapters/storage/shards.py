@@ -15,7 +15,6 @@ ABSENT = 2**64 - 1  # both numbers of a chunk that is not stored
 
 _ENTRY_BYTES = 16
 _CRC_BYTES = 4
-_BUFFER_BYTES = 2**20  # written at once: less costs more, as the ends of writes share pages
 
 
 class ShardFile:
@@ -32,8 +31,6 @@ class ShardFile:
         self._index = np.full((count, 2), ABSENT, "<u8")
         self._digest = new_digest()
         self._size = 0
-        self._buffer = memoryview(b"")
-        self._filled = 0
 
     def add(self, chunks: Sequence[tuple[int, bytes]]) -> None:
         """Write chunks, each with its place in the grid.
@@ -41,35 +38,21 @@ class ShardFile:
         Raises:
             OSError: if the system refuses.
         """
-        self._flush()
         for number, chunk in chunks:
             self._index[number] = self._size, len(chunk)
             self._size += len(chunk)
-        self._write([chunk for _, chunk in chunks])
+        self.write([chunk for _, chunk in chunks])
 
-    def room(self, first: int, lengths: Sequence[int]) -> memoryview:
-        """Return memory for chunks that are neighbours in the grid, side by side.
-
-        It is written later, many at a time: fill it before anything else is asked of the shard.
+    def place(self, numbers: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
+        """Say which chunks ``write`` will write next, one after the other.
 
         Args:
-            first: place of the first one in the grid.
+            numbers: their places in the grid.
             lengths: bytes of each.
-
-        Raises:
-            OSError: if the system refuses.
         """
-        size = sum(lengths)
-        if self._filled + size > len(self._buffer):
-            self._flush()
-        if size > len(self._buffer):
-            self._buffer = memoryview(bytearray(max(size, _BUFFER_BYTES)))
-        places = self._index[first : first + len(lengths)]
-        places[:, 1] = lengths
-        places[:, 0] = self._size + np.cumsum(places[:, 1]) - places[:, 1]
-        self._size += size
-        start, self._filled = self._filled, self._filled + size
-        return self._buffer[start : self._filled]
+        self._index[numbers, 0] = self._size + np.cumsum(lengths) - lengths
+        self._index[numbers, 1] = lengths
+        self._size += int(lengths.sum())
 
     def finish(self) -> Sealed:
         """Write the index and close the file; return its length and digest.
@@ -77,10 +60,9 @@ class ShardFile:
         Raises:
             OSError: if the system refuses.
         """
-        self._flush()
         index = with_checksum(self._index.tobytes())
         self._size += len(index)
-        self._write([index])
+        self.write([index])
         self.close()
         return Sealed(self._size, self._digest.hexdigest())
 
@@ -88,11 +70,12 @@ class ShardFile:
         """Close the file, finished or not."""
         self._file.close()
 
-    def _flush(self) -> None:
-        self._write([self._buffer[: self._filled]])
-        self._filled = 0
+    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Write bytes of chunks that have their place.
 
-    def _write(self, pieces: Sequence[bytes | memoryview]) -> None:
+        Raises:
+            OSError: if the system refuses.
+        """
         write_pieces(self._file.fileno(), pieces)
         for piece in pieces:
             self._digest.update(piece)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tnet.adapters.limits import readable
 from tnet.adapters.storage.building import Read
 from tnet.adapters.storage.layout import Layout, Part
 from tnet.adapters.storage.staging import Stage
@@ -54,8 +55,8 @@ def check_space(stage: Stage, expected: int) -> None:
     there = sum(file.size for file in stage.files.values())
     if int(expected * _SURE) - there + _SAFE > free:
         raise SpaceError(
-            f"{stage.destination} needs about {_read(expected - there)} more and its disk has "
-            f"{_read(free)} left; make room, or name a destination on another disk"
+            f"{stage.destination} needs about {readable(expected - there)} more and its disk has "
+            f"{readable(free)} left; make room, or name a destination on another disk"
         )
 
 
@@ -63,12 +64,3 @@ def _spread(side: int, window: int) -> list[int]:
     """Return where windows begin that lie evenly along a side."""
     count = min(_SAMPLES, -(-side // window))
     return [round(place) for place in np.linspace(0, side - window, count)]
-
-
-def _read(count: int) -> str:
-    size = float(count)
-    for unit in ("bytes", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} GB"

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from tnet.adapters.storage.disk import remove, to_disk, write_pieces
+from tnet.adapters.storage.disk import all_to_disk, remove, to_disk, write_pieces
 from tnet.adapters.storage.locking import HOLDER, LOCK, locked
 from tnet.adapters.storage.seal import SEAL, Seal, Sealed, difference, digest_of, read_seal
 from tnet.adapters.storage.shards import ShardFile
@@ -31,6 +31,7 @@ class Stage:
         self.folder = stage_of(destination)
         self._done = done
         self._journal = journal
+        self._folders: set[Path] = set()  # that are made
         self.resumed = bool(done)
 
     @property
@@ -75,9 +76,11 @@ class Stage:
         self._keep(name, partial, Sealed(len(content), digest_of(content)))
 
     def _partial(self, name: str) -> Path:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.with_name(f"{path.name}.partial")
+        path = self.folder / f"{name}.partial"
+        if path.parent not in self._folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._folders.add(path.parent)
+        return path
 
     def _keep(self, name: str, partial: Path, sealed: Sealed) -> None:
         partial.replace(self.folder / name)
@@ -98,10 +101,8 @@ class Stage:
         Raises:
             OSError: if the system refuses.
         """
-        for name in self._done:
-            to_disk(self.folder / name)
-        for folder, _, _ in os.walk(self.folder):
-            to_disk(Path(folder))
+        folders = [Path(folder) for folder, _, _ in os.walk(self.folder)]
+        all_to_disk([*(self.folder / name for name in self._done), *folders])
         files = dict(sorted(self._done.items()))
         path = self.folder / SEAL
         path.parent.mkdir(exist_ok=True)
