@@ -17,7 +17,7 @@ from tnet.datasets.metrics import Outcomes
 from tnet.errors import UsageError
 from tnet.record import NO_EVIDENCE
 from tnet.scripts.evaluation_boxes import found
-from tnet.scripts.report import reason
+from tnet.scripts.output import reason
 
 if TYPE_CHECKING:
     from tnet.datasets.manifest import Entry

@@ -10,8 +10,8 @@ from tnet.scripts.evaluation_confusion import confusion
 from tnet.scripts.evaluation_report import FIGURES, interval, number, steps_text
 from tnet.scripts.figures import curve_figure, reliability_figure
 from tnet.scripts.markup import Html, joined, section, table, tag
+from tnet.scripts.output import counted, percent
 from tnet.scripts.page_style import STYLE
-from tnet.scripts.report import counted, percent
 
 if TYPE_CHECKING:
     from tnet.scripts.evaluation_pictures import Mistake

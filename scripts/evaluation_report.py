@@ -9,7 +9,7 @@ from tnet.datasets.bootstrap import COVERED, DRAWS, intervals
 from tnet.datasets.metrics import measure, notes
 from tnet.scripts.evaluation import Seen, costs_of, groups_of, outcomes_of
 from tnet.scripts.evaluation_boxes import localisation_of
-from tnet.scripts.report import columns, counted, percent
+from tnet.scripts.output import columns, counted, percent
 
 if TYPE_CHECKING:
     from tnet.datasets.metrics import Outcomes

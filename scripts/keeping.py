@@ -19,8 +19,8 @@ from tnet.scripts.best import Best, cross_entropy_of, gentler, score_of
 from tnet.scripts.config import Config
 from tnet.scripts.epochs import Epochs
 from tnet.scripts.learning import Averaging, current
+from tnet.scripts.output import counted
 from tnet.scripts.parts import unreadable_row
-from tnet.scripts.report import counted
 from tnet.scripts.runs import Run, read_rows, saving, write_table
 from tnet.scripts.stopping import Stop
 

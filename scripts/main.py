@@ -24,7 +24,7 @@ from tnet.scripts.info import info
 from tnet.scripts.link import link
 from tnet.scripts.models import models
 from tnet.scripts.options import NO_ROOM
-from tnet.scripts.report import say
+from tnet.scripts.output import say
 from tnet.scripts.split import split
 from tnet.scripts.train import train
 from tnet.scripts.verify import verify

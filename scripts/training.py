@@ -16,9 +16,9 @@ from tnet.scripts.building import Built, Traits, built, place_of
 from tnet.scripts.config import Config
 from tnet.scripts.fitting import Task, fit, measured
 from tnet.scripts.options import chosen_device
+from tnet.scripts.output import say
 from tnet.scripts.parts import Parts, manifest_of, parted, remembered, write_parts
 from tnet.scripts.planning import odd_plan, sizes_of
-from tnet.scripts.report import say
 from tnet.scripts.runs import Run, digest, saving
 from tnet.scripts.sense import without_effect
 from tnet.scripts.showing import Ready, announced, timed

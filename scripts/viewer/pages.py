@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tnet.scripts.markup import Html, joined, tag
-from tnet.scripts.report import percent
+from tnet.scripts.output import percent
 from tnet.scripts.viewer.cohort import Entry
 
 Sort = Literal["uncertain", "name", "label"]

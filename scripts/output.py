@@ -1,4 +1,4 @@
-"""What came of each image, as a table and as JSON; and how commands talk on stderr."""
+"""What commands print: what came of each image, as a table and as JSON, and talk on stderr."""
 
 import json
 import math
