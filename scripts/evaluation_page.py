@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tnet.scripts.evaluation_confusion import confusion
-from tnet.scripts.evaluation_report import FIGURES, interval, number, steps_text
+from tnet.scripts.evaluation_report import FIGURES, calibration_text, interval, number, steps_text
 from tnet.scripts.figures import curve_figure, reliability_figure
 from tnet.scripts.markup import Html, joined, section, table, tag
 from tnet.scripts.output import counted, percent
@@ -147,7 +147,13 @@ def _calibration_and_curve(report: dict[str, Any]) -> Html | None:
         about = "On the dashed line probabilities mean what they say."
         figure = reliability_figure(report["reliability"])
         drawn.append(_captioned(figure, "Claimed and true probability", about))
-    return section("Glimpses and calibration", tag("div", *drawn, class_="pair")) if drawn else None
+    if not drawn:
+        return None
+    return section(
+        "Glimpses and calibration",
+        tag("div", *drawn, class_="pair"),
+        tag("p", calibration_text(report), class_="sub"),
+    )
 
 
 def _captioned(picture: Html, name: str, about: str) -> Html:

@@ -81,6 +81,11 @@ class Training(lightning.LightningModule):
         steps = self.settings.steps
         return min(self.global_step / max(steps, 1), 1.0) if steps else 0.0
 
+    @property
+    def scores(self) -> Scores:
+        """The predictions of the last pass over the validation images."""
+        return self._scores
+
     def train(self, mode: bool = True) -> "Training":
         """Set the mode; what is frozen stays in evaluation mode."""
         super().train(mode)
