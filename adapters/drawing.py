@@ -41,6 +41,11 @@ def level_colour(level: int) -> Colour:
     return PALETTE[0] if level == 0 else PALETTE[1 + (level - 1) % (len(PALETTE) - 1)]
 
 
+def css(colour: Colour) -> str:
+    """Return a colour as style sheets write it, such as "#e69f00"."""
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
+
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
     """Return Pillow's own font, so that pictures are the same on every machine."""

@@ -142,6 +142,12 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(columns(rows, right=(2, 3, 4, 5)))
 
 
+def sure(probability: float) -> str:
+    """Return a probability in percent; what is not certain does not read so."""
+    value = 100 * probability
+    return "> 99.9 %" if 99.95 <= value < 100 else f"{value:.1f} %"
+
+
 def percent(share: float) -> str:
     """Return a fraction in percent, with two digits that count."""
     value = share * 100
