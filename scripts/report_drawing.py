@@ -173,6 +173,7 @@ def _drawing(sight: Sight, title: str, *parts: Html | None) -> Html:
         tag("title", title),
         *parts,
         viewBox=f"0 0 {wide:.1f} {high:.1f}",
+        preserveAspectRatio="xMinYMin",
         role="img",
         aria_label=title,
         class_="drawing",

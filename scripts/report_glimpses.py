@@ -150,17 +150,16 @@ def _ground(walk: Walk, region: Region) -> dict[str, str]:
     if found is None:
         return {}
     x, y, wide, high = map(_long, found)
-    unit = unit_of(walk)
+    unit = short(unit_of_places(walk))
     said = {"measures": f"{wide} \u00d7 {high} {unit}".rstrip()}
     if walk.transform is not None:
         said = {"corner": f"{x}, {y} {unit}".rstrip()} | said
     return said
 
 
-def unit_of(walk: Walk) -> str:
-    """Return the unit of places, as short as it is written."""
-    unit = unit_of_places(walk) or ""
-    return _SHORT.get(unit, unit)
+def short(unit: str | None) -> str:
+    """Return a unit as short as it is written."""
+    return _SHORT.get(unit or "", unit or "")
 
 
 def _long(value: float) -> str:
@@ -174,5 +173,4 @@ def _resolution(walk: Walk, index: int) -> str:
     scale = walk.glimpses[index].region.width / view[0]
     if walk.spacing is None or not walk.unit:
         return f"{scale:.3g} px of the image per px"
-    unit = _SHORT.get(walk.unit, walk.unit)
-    return f"{scale * walk.spacing[0]:.3g} {unit}/px (level 0: {walk.spacing[0]:.3g})"
+    return f"{scale * walk.spacing[0]:.3g} {short(walk.unit)}/px (level 0: {walk.spacing[0]:.3g})"

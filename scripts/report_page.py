@@ -23,7 +23,7 @@ from tnet.scripts.report_drawing import (
     level_legend,
     walk_drawing,
 )
-from tnet.scripts.report_glimpses import glimpses_section, ranked
+from tnet.scripts.report_glimpses import glimpses_section, ranked, short
 from tnet.scripts.report_pictures import Pictures
 from tnet.scripts.report_style import STYLE
 from tnet.scripts.report_trust import trust_section
@@ -84,7 +84,7 @@ def _frame(walk: Walk) -> str:
     """Return the image's size, in pixels and on the ground."""
     text = f"{walk.width:,} \u00d7 {walk.height:,} pixels"
     if walk.spacing is not None and walk.unit:
-        text += f", {walk.spacing[0]:.4g} {walk.unit} each"
+        text += f", {walk.spacing[0]:.4g} {short(walk.unit)} each"
     if walk.crs:
         text += f", {walk.crs if len(walk.crs) < 40 else 'with a coordinate reference system'}"
     return text

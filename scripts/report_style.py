@@ -22,7 +22,7 @@ nav { margin-bottom: 12px; }
 .classes th { max-width: 12em; } .classes td:nth-child(2) { width: 50%; }
 .classes svg { height: 12px; max-width: none; border-radius: 2px; }
 .room { fill: #eef0f2; } .share { fill: var(--accent); }
-.drawing { max-width: none; max-height: 78vh; margin: 0 auto; }
+.drawing { max-width: none; max-height: 78vh; }
 .drawing .halo { fill: none; stroke: #101014; stroke-width: 4.5; stroke-opacity: .55; }
 .drawing .box { fill: transparent; stroke-width: 2.2; }
 .drawing a:hover .box { stroke-width: 4; } .drawing line.box { stroke-width: 1.6; }
@@ -87,7 +87,8 @@ figure .legend img { border: 1px solid var(--rule); }
   .glimpses { grid-template-columns: repeat(3, 1fr); gap: 16pt 14pt; }
   .glimpse h3 { font-size: 10pt; } .glimpse dl, .glimpse h3 span { font-size: 8.5pt; }
   .glimpse dl { gap: 0 8pt; } .badge { width: 18pt; height: 18pt; }
-  .shown img { max-height: 62mm; } .legend { font-size: 9pt; }
+  .shown img:first-child { flex: 0 1 auto; width: auto; max-width: 100%; max-height: 50mm; }
+  .legend { font-size: 9pt; }
   .index { grid-template-columns: 1fr 1fr; } .index li { break-inside: avoid; }
   .made { font-size: 9pt; } .made pre { font-size: 8pt; }
   svg, img, .thumb, .index a { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
