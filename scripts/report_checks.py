@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tnet.bundle import load, shipped
-from tnet.errors import TNetError, UsageError
+from tnet.errors import UsageError, one_line
 from tnet.faithfulness import Faithfulness, faithfulness, subset_logits
 from tnet.record import Walk
 from tnet.replaying import Pixels, features_of
@@ -75,8 +75,8 @@ class Judge:
             try:
                 seen = replace(walk, features=features_of(model, walk, pixels))
                 found = _replayed(model, seen)
-            except TNetError as error:
-                found = Verdict(why_no_replay=str(error))
+            except Exception as error:  # a model that is another one fails in many ways
+                found = Verdict(why_no_replay=one_line(error))
             else:
                 walk = seen if found.agrees else walk
         if walk.label is None:

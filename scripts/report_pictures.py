@@ -169,7 +169,7 @@ def _insets(entry: Entry, shown: Sequence[int]) -> dict[int, bytes]:
         try:
             with Image.open(file) as picture:
                 small = picture.convert("RGB")
-        except OSError:
+        except Exception:  # it is a picture of somebody else's, and may be anything
             continue
         small.thumbnail((INSET, INSET))
         found[index] = jpeg(small, _MOST_INSET)

@@ -27,6 +27,7 @@ from tnet.errors import ModelFileError, TNetError, UsageError
 from tnet.model import Input, TNet
 from tnet.plan import Plan, Step
 from tnet.recipes import build
+from tnet.task import Training
 from tnet.traversal import walk
 
 PLAN = Plan(view=(48, 40), steps=(Step(3, 3, 0.5, 2), Step(2, 2, 0.5, 1)), background=0.02)
@@ -101,6 +102,7 @@ def test_a_saved_model_walks_the_same_walk(tmp_path: Path) -> None:
     assert again.expects == model.expects
     assert again.training_record == record
     assert again.recipe == model.recipe
+    assert Training(load(path)).model.sha256 == ""
     pictures = [
         open_array((noise(90, 70, 2, seed=i).astype(np.uint16) * 3), name=str(i)) for i in range(2)
     ]

@@ -19,6 +19,8 @@ from tnet.bundle import load, save
 from tnet.geometry import Region
 from tnet.record import NO_EVIDENCE, Walk
 from tnet.replaying import Pixels
+from tnet.scripts.report_index import Row, index_page, thumbnail
+from tnet.scripts.viewer.cohort import Entry
 
 REGIONS = (Region(450, 175, 76, 76), Region(50, 375, 76, 76), Region(625, 25, 6, 6))
 SIZE = (751, 501)
@@ -235,7 +237,7 @@ def test_attention_that_was_written_beside_the_walk_is_shown(tnet: CommandLine, 
     (inset,) = [a for a in shown.all("img") if a.get("class") == "inset"]
     assert inset["alt"] == "attention inside Glimpse 2"
     green = [p for p in pictures(shown) if p.size == (160, 160)]
-    assert np.abs(np.subtract(green[0].getpixel((80, 80)), (0, 200, 0))).max() < 8
+    assert np.abs(np.subtract(np.asarray(green[0])[80, 80], (0, 200, 0))).max() < 8
     assert "attended to inside the glimpse" in shown.words
 
 
@@ -279,6 +281,21 @@ def test_many_walks_have_an_index_the_least_certain_first(
     assert (tmp_path / "report.html").stat().st_size < 30_000
     back = page(tmp_path / "report" / "a.html").all("a")[0]
     assert back["href"] == "../report.html"
+
+
+def test_an_index_of_very_many_stays_light() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (900, 1200, 3), dtype=np.uint8)
+    small = thumbnail(Image.fromarray(noise))
+    rows = [
+        Row(Entry(f"{i}", f"{i}.svs", None, None, label="x", confidence=i / 600, certainty=i / 600),
+            Path("report") / f"{i}.html", small)
+        for i in range(600)
+    ]  # fmt: skip
+    shown = Page(index_page(rows, [], made_by="tnet report"))
+    assert len(shown.all("img")) == 500
+    assert len(shown.all("a")) == 600
+    assert len(shown.text) < 5_000_000
+    assert shown.words.index("0.svs") < shown.words.index("599.svs")
 
 
 def test_a_walk_that_cannot_be_read_stops_no_other(tnet: CommandLine, one: Path) -> None:

@@ -62,6 +62,7 @@ class Training(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
+        self.model.sha256 = ""  # what learns is not what its file holds any more
         self.settings = settings or Settings()
         self.plan = plan or model.plan
         self.memory = memory
