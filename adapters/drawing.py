@@ -179,6 +179,12 @@ def _light(colour: Colour) -> bool:
     return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140
 
 
+def fitted(width: float, height: float, longest: int) -> tuple[int, int]:
+    """Return a size of the same shape whose longer side has at most so many pixels."""
+    scale = min(1.0, longest / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
 def round_length(most: float) -> float:
     """Return the longest of 1, 2 or 5 times a power of ten that is not longer than ``most``."""
     power = 10.0 ** math.floor(math.log10(most))

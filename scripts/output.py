@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tnet.errors import TNetError
+from tnet.errors import counted as counted  # noqa: PLC0414 - the commands say it from here
 
 if TYPE_CHECKING:
     from tnet.record import Walk
@@ -142,12 +143,6 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(columns(rows, right=(2, 3, 4, 5)))
 
 
-def sure(probability: float) -> str:
-    """Return a probability in percent; what is not certain does not read so."""
-    value = 100 * probability
-    return "> 99.9 %" if 99.95 <= value < 100 else f"{value:.1f} %"
-
-
 def percent(share: float) -> str:
     """Return a fraction in percent, with two digits that count."""
     value = share * 100
@@ -200,11 +195,6 @@ def shown(text: str) -> str:
     encoding = sys.stdout.encoding or "ascii"
     lines = "\n".join(map(clean, text.split("\n")))
     return lines.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def counted(number: int, one: str, several: str | None = None) -> str:
-    """Return a number with the word for what is counted: "1 epoch", "2 epochs", "1 batch"."""
-    return f"{number:,} {one if number == 1 else several or one + 's'}"
 
 
 def say(sentence: str) -> None:

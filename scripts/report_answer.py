@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tnet.adapters.footer import short_count, sure
 from tnet.record import Walk
 from tnet.scripts.markup import Html, joined, tag
-from tnet.scripts.output import percent, sure
+from tnet.scripts.output import percent
 from tnet.scripts.report_drawing import badge, embedded
 from tnet.scripts.report_pictures import Pictures, smaller
 
@@ -108,7 +109,7 @@ def _costs(walk: Walk) -> Html:
     whole = walk.width * walk.height
     cards = [
         ("Glimpses", str(walk.looks), "views that went through the network"),
-        ("Pixels looked at", _short(walk.pixels), f"of {_short(whole)} in the image"),
+        ("Pixels looked at", short_count(walk.pixels), f"of {short_count(whole)} in the image"),
         ("Share of the image", f"{percent(walk.share)} %", "pixels looked at, of all pixels"),
     ]
     if walk.seconds > 0:
@@ -118,10 +119,3 @@ def _costs(walk: Walk) -> Html:
         for name, value, about in cards
     ]
     return tag("section", tag("div", *shown, class_="cards"), aria_label="what it cost")
-
-
-def _short(count: int) -> str:
-    for size, name in ((10**9, "billion"), (10**6, "million")):
-        if count >= size:
-            return f"{count / size:.3g} {name}"
-    return f"{count:,}"

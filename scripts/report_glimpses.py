@@ -51,7 +51,7 @@ def glimpses_section(walk: Walk, order: Sequence[int], pictures: Pictures) -> Ht
     if left > 0:
         about += f" {counted(left, 'more glimpse')}: `tnet export --to csv` lists all of them."
     if pictures.insets:
-        about += " The small picture shows what the network attended to inside the glimpse."
+        about += f" Small beside them, inside each: {pictures.inside}."
     return section(
         "Every glimpse",
         tag("p", about, class_="sub"),
@@ -109,7 +109,7 @@ def _shown(walk: Walk, index: int, pictures: Pictures, name: str) -> Html:
         shown.append(tag("span", "no picture", class_="none"))
     if index in pictures.insets:
         source = embedded(pictures.insets[index], "jpeg")
-        shown.append(tag("img", src=source, alt=f"attention inside {name}", class_="inset"))
+        shown.append(tag("img", src=source, alt=f"inside {name}", class_="inset"))
     return tag("div", *shown, class_="shown")
 
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from tnet.adapters.drawing import PAPER, Stretch
+from tnet.adapters.drawing import PAPER, Stretch, fitted
 from tnet.errors import DataError, one_line
+from tnet.geometry import Region
 from tnet.record import Walk
 from tnet.replaying import Pixels
 from tnet.scripts.viewer.cohort import Entry
-from tnet.scripts.viewer.gallery import fitted, whole
 from tnet.scripts.walks import image_if_there
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ class Pictures:
     Attributes:
         ground: the whole image, RGB, at most ``LONGEST`` pixels a side.
         crops: JPEG files, by the number of their glimpse.
-        insets: of soft attention, likewise.
+        insets: what counts inside the glimpses, likewise.
+        inside: what the insets show, in their own words.
         pixels: what was kept of the walk.
         source: where the crops come from, in one sentence.
         problem: what cannot be shown, and why, as a sentence.
@@ -49,6 +50,7 @@ class Pictures:
     ground: Image.Image | None
     crops: dict[int, bytes]
     insets: dict[int, bytes]
+    inside: str
     pixels: Pixels | None
     source: str
     problem: str | None = None
@@ -67,12 +69,13 @@ def pictures_of(walk: Walk, entry: Entry, folder: Path | None, shown: Sequence[i
     kept, trouble = _kept(walk, entry.walk)
     seen = None if kept is None else _Seen(walk, kept)
     most = max(_LEAST_CROP, _MOST_CROPS // max(1, len(shown)))
-    insets = _insets(entry, shown)
+    insets, inside = _insets(entry, shown)
     crops = {} if seen is None else {i: jpeg(seen.picture(i), most) for i in shown}
     pyramid = image_if_there(walk, entry.walk, folder)
     if not isinstance(pyramid, str):
         try:
-            view = pyramid.read(whole(walk), fitted(walk.width, walk.height, LONGEST))
+            whole = Region(0, 0, walk.width, walk.height)
+            view = pyramid.read(whole, fitted(walk.width, walk.height, LONGEST))
             stretch = Stretch(view, pyramid.nodata)
             if seen is None:
                 crops = {i: jpeg(_read(walk, pyramid, stretch, i), most) for i in shown}
@@ -80,7 +83,7 @@ def pictures_of(walk: Walk, entry: Entry, folder: Path | None, shown: Sequence[i
             left = (
                 None if trouble is None else f"The pixels that were kept are not shown: {trouble}."
             )
-            return Pictures(stretch(view), crops, insets, kept, source, left)
+            return Pictures(stretch(view), crops, insets, inside, kept, source, left)
         except Exception as error:  # decoders of damaged files fail in many ways
             problem = f"{walk.image} cannot be read: {one_line(error)}"
         finally:
@@ -89,9 +92,9 @@ def pictures_of(walk: Walk, entry: Entry, folder: Path | None, shown: Sequence[i
         problem = pyramid
     if seen is None:
         both = "; ".join(filter(None, (problem, trouble)))
-        return Pictures(None, {}, insets, None, "", f"The image is not shown: {both}.")
+        return Pictures(None, {}, insets, inside, None, "", f"The image is not shown: {both}.")
     about = f"The image is shown as the first look saw it: {problem}."
-    return Pictures(seen.ground(), crops, insets, kept, _FROM_PIXELS, about)
+    return Pictures(seen.ground(), crops, insets, inside, kept, _FROM_PIXELS, about)
 
 
 _FROM_PIXELS = "Glimpses are shown from the pixels that were kept, as the network was given them."
@@ -154,26 +157,33 @@ def _kept(walk: Walk, file: Path) -> tuple[Pixels | None, str | None]:
         return None, None
     except DataError as error:
         return None, f"{path}: {error}"
-    if len(kept.first) + len(kept.views) != walk.looks:
+    wanted = (walk.first_view != (0, 0), len(walk.glimpses) - 1)
+    if (len(kept.first), len(kept.views)) != wanted:
         return None, f"{path}: these are the pixels of another walk"
     return kept, None
 
 
-def _insets(entry: Entry, shown: Sequence[int]) -> dict[int, bytes]:
-    """Return the pictures of soft attention that were written beside the walk, made small."""
-    found = {}
+def _insets(entry: Entry, shown: Sequence[int]) -> tuple[dict[int, bytes], str]:
+    """Return the pictures of glimpses' insides that were written beside the walk, made small.
+
+    And what they show: a PNG file may say so in its texts Title and Description.
+    """
+    found: dict[int, bytes] = {}
+    about = ""
     for index in shown:
         file = entry.inset(index)
         if file is None:
             continue
         try:
             with Image.open(file) as picture:
+                texts = [picture.info.get(name) for name in ("Title", "Description")]
                 small = picture.convert("RGB")
         except Exception:  # it is a picture of somebody else's, and may be anything
             continue
+        about = about or ": ".join(str(text) for text in texts if text)
         small.thumbnail((INSET, INSET))
         found[index] = jpeg(small, _MOST_INSET)
-    return found
+    return found, about or "what the network attended to"
 
 
 def jpeg(picture: Image.Image, most: int) -> bytes:

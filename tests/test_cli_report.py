@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from command_line import CommandLine, picture, write_model, write_png
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from viewer_server import EVIL, walk_of, write_walk
 
 from tnet.bundle import load, save
@@ -230,15 +231,18 @@ def test_without_image_and_pixels_the_numbers_remain(tnet: CommandLine, tmp_path
 def test_attention_that_was_written_beside_the_walk_is_shown(tnet: CommandLine, one: Path) -> None:
     folder = one / "attention" / "a"
     folder.mkdir(parents=True)
-    Image.new("RGB", (224, 224), (0, 200, 0)).save(folder / "2.png")
+    texts = PngInfo()
+    texts.add_itxt("Title", f"Grad-CAM for {EVIL}")
+    texts.add_itxt("Description", "yellow is 2")
+    Image.new("RGB", (224, 224), (0, 200, 0)).save(folder / "2.png", pnginfo=texts)
     (folder / "1.png").write_bytes(b"no picture")
     assert tnet("report", one).code == 0
     shown = page(one / "report.html")
     (inset,) = [a for a in shown.all("img") if a.get("class") == "inset"]
-    assert inset["alt"] == "attention inside Glimpse 2"
+    assert inset["alt"] == "inside Glimpse 2"
     green = [p for p in pictures(shown) if p.size == (160, 160)]
     assert np.abs(np.subtract(np.asarray(green[0])[80, 80], (0, 200, 0))).max() < 8
-    assert "attended to inside the glimpse" in shown.words
+    assert f"inside each: Grad-CAM for {EVIL}: yellow is 2." in shown.words
 
 
 def test_forty_glimpses_of_noise_take_less_than_two_megabytes(

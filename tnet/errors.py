@@ -30,6 +30,11 @@ class ModelFileError(DataError):
     """A model file that is damaged, foreign, or made by a version that we don't know."""
 
 
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """Return a number with the word for what is counted: "1 epoch", "2 epochs", "1 batch"."""
+    return f"{number:,} {one if number == 1 else several or one + 's'}"
+
+
 def one_line(error: Exception) -> str:
     """Return what a library says of an error, without its line breaks, to be put in a sentence."""
     return " ".join(str(error).split())

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from tnet.adapters.footer import sure
 from tnet.scripts.markup import Html, joined, tag
-from tnet.scripts.output import percent, sure
+from tnet.scripts.output import percent
 from tnet.scripts.viewer.cohort import Entry
 
 Sort = Literal["uncertain", "name", "label"]
