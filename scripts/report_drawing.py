@@ -7,7 +7,6 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from PIL import Image
 
 from tnet.adapters.drawing import Box, Colour, css, level_colour, round_length
@@ -80,45 +79,40 @@ def walk_drawing(sight: Sight, ground: Image.Image | None) -> Html:
     )
 
 
-def heat_drawing(sight: Sight, scale: Scale, heat: Heat) -> Html:
-    """Draw the heat map over the image in grey; where the model never looked there is no colour.
+def heat_figure(sight: Sight, heat: Heat) -> Html:
+    """Draw a heat map over the image in grey, with what its colours mean.
 
-    Glimpses too small to show a colour are discs.
+    Where the model never looked there is no colour. Glimpses too small to show theirs are discs.
     """
     walk = sight.walk
     values = heat.map(walk, _heat_size(walk))
+    scale, title = heat.scale(walk, values), heat.title(walk)
     wide, high = sight.size
-    picture = embedded(png(scale.painted(values)), "png")
-    colours = scale.colours(heat.of_glimpses(walk, values))
-    discs = [
-        _disc(sight, index, (int(red), int(green), int(blue)))
-        for index, (red, green, blue) in enumerate(colours[: _MOST_BOXES + 1])
-        if index
-    ]
-    return _drawing(
+    picture = tag(
+        "image",
+        href=embedded(png(scale.painted(values)), "png"),
+        width=wide,
+        height=high,
+        preserveAspectRatio="none",
+        class_="heat",
+    )
+    colours = scale.colours(heat.of_glimpses(walk, values))[: _MOST_BOXES + 1]
+    drawing = _drawing(
         sight,
-        heat.title(walk).capitalize(),
+        title.capitalize(),
         tag("use", href="#ground", class_="pale"),
-        tag(
-            "image",
-            href=picture,
-            width=wide,
-            height=high,
-            preserveAspectRatio="none",
-            class_="heat",
+        picture,
+        *(
+            _disc(sight, index, (int(red), int(green), int(blue)))
+            for index, (red, green, blue) in enumerate(colours)
+            if index
         ),
-        *discs,
         tag("rect", width=wide, height=high, class_="edge"),
     )
+    return tag("figure", drawing, tag("figcaption", _heat_legend(scale, title)))
 
 
-def heat_scale(walk: Walk, heat: Heat) -> Scale:
-    """Return what the colours of a heat map mean; small glimpses count as well."""
-    values = heat.map(walk, _heat_size(walk))
-    return Scale.of(np.concatenate([values.ravel(), heat.of_glimpses(walk, values)]), heat.kind)
-
-
-def heat_legend(scale: Scale, title: str) -> Html:
+def _heat_legend(scale: Scale, title: str) -> Html:
     """Return the colours with their values and what they mean."""
     low, high = scale.ends()
     bar = embedded(png(scale.bar(*_BAR)), "png")

@@ -15,14 +15,7 @@ from tnet.scripts.markup import Html, joined, section, table, tag
 from tnet.scripts.page_style import document
 from tnet.scripts.report_answer import answer
 from tnet.scripts.report_checks import Verdict
-from tnet.scripts.report_drawing import (
-    Sight,
-    heat_drawing,
-    heat_legend,
-    heat_scale,
-    level_legend,
-    walk_drawing,
-)
+from tnet.scripts.report_drawing import Sight, heat_figure, level_legend, walk_drawing
 from tnet.scripts.report_glimpses import glimpses_section, ranked, short
 from tnet.scripts.report_pictures import Pictures
 from tnet.scripts.report_style import STYLE
@@ -107,20 +100,16 @@ def _heat(sight: Sight) -> Html | None:
     walk = sight.walk
     if walk.label is None or len(walk.glimpses) == 1:
         return None
-    heat = Heat()
-    scale = heat_scale(walk, heat)
     about = (
         "The map shows what the glimpses of each place add to the answer. Where there is no colour "
         "the model never looked closer, and nothing is said. The first look, which shows "
         "everything, is left out of it."
     )
-    drawing = tag(
-        "figure",
-        heat_drawing(sight, scale, heat),
-        tag("figcaption", heat_legend(scale, heat.title(walk))),
-    )
     words = tag("div", tag("p", about), _sum(walk))
-    return section(f"What speaks for {walk.label}", tag("div", words, drawing, class_="hero"))
+    return section(
+        f"What speaks for {walk.label}",
+        tag("div", words, heat_figure(sight, Heat()), class_="hero"),
+    )
 
 
 def _sum(walk: Walk) -> Html:

@@ -1,4 +1,4 @@
-"""Which heat map is exported, and at what size."""
+"""Which heat map is shown, at what size, and what its colours mean."""
 
 import math
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tnet.adapters.exports.colours import Scale
 from tnet.maps import Kind, class_index, heat_map
 from tnet.record import Walk
 
@@ -58,6 +59,19 @@ class Heat:
             ]
         # The first look shows everything, and no map shows it.
         return np.array([math.nan, *found[1:]], dtype=np.float32)
+
+    def scale(self, walk: Walk, values: NDArray[np.float32]) -> Scale:
+        """Return what the colours of a map mean.
+
+        The largest value has the strongest colour, that of a glimpse too which is smaller than a
+        pixel of the map.
+
+        Args:
+            walk: the record.
+            values: the map.
+        """
+        own = self.of_glimpses(walk, values)
+        return Scale.of(np.concatenate([values.ravel(), own]), self.kind)
 
     def levels(self, walk: Walk, smallest: int) -> list[NDArray[np.float32]]:
         """Return maps of half the size each, rounded up, until none is longer than ``smallest``.

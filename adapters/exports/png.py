@@ -38,7 +38,7 @@ def export(walk: Walk, heat: Heat, pyramid: Pyramid | None = None) -> bytes:
     size = (sheet.panel[2], sheet.panel[3])
     values = heat.map(walk, size)
     own = heat.of_glimpses(walk, values)
-    scale = Scale.of(np.concatenate([values.ravel(), own]), heat.kind)
+    scale = heat.scale(walk, values)
     page = page_for(walk, sheet)
     shown = ground(walk, pyramid, size).convert("RGBA")
     shown.alpha_composite(scale.painted(values))
