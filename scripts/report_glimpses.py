@@ -51,7 +51,7 @@ def glimpses_section(walk: Walk, order: Sequence[int], pictures: Pictures) -> Ht
     if left > 0:
         about += f" {counted(left, 'more glimpse')}: `tnet export --to csv` lists all of them."
     if pictures.insets:
-        about += f" Small beside them, inside each: {pictures.inside}."
+        about += f" The small pictures show what counts inside each ({pictures.inside})."
     return section(
         "Every glimpse",
         tag("p", about, class_="sub"),

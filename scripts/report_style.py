@@ -87,7 +87,7 @@ figure .legend img { border: 1px solid var(--rule); }
   .glimpses { grid-template-columns: repeat(3, 1fr); gap: 16pt 14pt; }
   .glimpse h3 { font-size: 10pt; } .glimpse dl, .glimpse h3 span { font-size: 8.5pt; }
   .glimpse dl { gap: 0 8pt; } .badge { width: 18pt; height: 18pt; }
-  .shown img:first-child { flex: 0 1 50mm; width: 50mm; max-height: 62mm; }
+  .shown img:first-child { max-width: 50mm; max-height: 62mm; }
   .legend { font-size: 9pt; }
   .index { grid-template-columns: 1fr 1fr; } .index li { break-inside: avoid; }
   .made { font-size: 9pt; } .made pre { font-size: 8pt; }

@@ -242,7 +242,7 @@ def test_attention_that_was_written_beside_the_walk_is_shown(tnet: CommandLine, 
     assert inset["alt"] == "inside Glimpse 2"
     green = [p for p in pictures(shown) if p.size == (160, 160)]
     assert np.abs(np.subtract(np.asarray(green[0])[80, 80], (0, 200, 0))).max() < 8
-    assert f"inside each: Grad-CAM for {EVIL}: yellow is 2." in shown.words
+    assert f"inside each (Grad-CAM for {EVIL}: yellow is 2)." in shown.words
 
 
 def test_forty_glimpses_of_noise_take_less_than_two_megabytes(
