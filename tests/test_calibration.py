@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,9 +140,10 @@ def test_walks_from_before_have_the_temperature_1() -> None:
 
     again = Walk.from_json(json.dumps(record))
     assert (again.temperature, again.made) == (1.0, {})
-    for bad in (0, -1, "hot", None):
+    bad: list[dict[str, Any]] = [{"temperature": value} for value in (0, -1, "hot", None)]
+    for change in [*bad, {"made": [1]}, {"made": 1}, {"made": {"tnet": 1}}]:
         with pytest.raises(DataError):
-            Walk.from_json(json.dumps(record | {"temperature": bad}))
+            Walk.from_json(json.dumps(record | change))
 
 
 def test_a_validation_gives_it() -> None:

@@ -108,7 +108,7 @@ def test_a_table_becomes_a_model(tnet: CommandLine, data: Path, tmp_path: Path) 
     told = ("21.png", "for validation: 2 of its 21", "plan: level 1", "splits.csv", "in all about")
     places = [done.err.index(said) for said in told]
     assert places == sorted(places)
-    assert done.err.count("epoch 6/6") == 1
+    assert done.err.count("epoch 6/6:") == 1
     assert "Lightning" not in done.err
     picture = data.parent / "0.png"
     done = tnet("classify", picture, "--model", run / "model.safetensors", "--json")

@@ -226,6 +226,7 @@ def _rebuild(record: dict[str, Any]) -> dict[str, Any]:
     for name in ("classes", "bias", "view", "spacing", "transform", "notes", "first_view"):
         if values[name] is not None:
             values[name] = tuple(values[name])
+    values["made"] = dict(values["made"])
     values["glimpses"] = tuple(
         Glimpse(
             **(
