@@ -28,7 +28,7 @@ def draw_footer(page: Image.Image, walk: Walk, sheet: Sheet) -> None:
     _draw_legend(page, walk, sheet, (start, top))
     top += sheet.px(TEXT + GAP)
     size = sheet.px(TITLE)
-    verdict = walk.outcome if walk.label is None else f"{walk.label} {_percent(walk.confidence)}"
+    verdict = walk.outcome if walk.label is None else f"{walk.label} {sure(walk.confidence or 0)}"
     verdict = shortened(verdict, size, wide * 2 // 3)
     room = wide - text_width(verdict, size) - sheet.px(2 * GAP)
     name = shortened(walk.image.replace("\\", "/").rstrip("/").rpartition("/")[2], size, room)
@@ -88,9 +88,9 @@ def _draw_legend(page: Image.Image, walk: Walk, sheet: Sheet, place: tuple[int, 
         x += write(page, (x, y + size // 2), text, size, FAINT, "lm") + sheet.px(1.4 * GAP)
 
 
-def _percent(probability: float | None) -> str:
+def sure(probability: float) -> str:
     """Return a probability in percent; what is not certain does not read so."""
-    value = 100 * (probability or 0)
+    value = 100 * probability
     return "> 99.9 %" if 99.95 <= value < 100 else f"{value:.1f} %"
 
 
@@ -101,18 +101,19 @@ def _cost(walk: Walk) -> str:
     return " \u00b7 ".join(
         [
             f"{count} glimpse{'s'[: count > 1]}",
-            f"{_pixels(walk.pixels)} pixels looked at",
-            f"{looked} % of {_pixels(walk.width * walk.height)} ({walk.width} x {walk.height})",
+            f"{short_count(walk.pixels)} pixels looked at",
+            f"{looked} % of {short_count(walk.width * walk.height)} ({walk.width} x {walk.height})",
             f"{walk.seconds:.2g} s",
         ]
     )
 
 
-def _pixels(count: int) -> str:
+def short_count(count: int) -> str:
+    """Return a number with a word for what is large."""
     for size, name in ((10**9, "billion"), (10**6, "million")):
         if count >= size:
             return f"{count / size:.3g} {name}"
-    return str(count)
+    return f"{count:,}"
 
 
 def level_name(level: int) -> str:

@@ -1,6 +1,7 @@
 """A walk as a picture: where the model looked, what it saw there, and what that was worth."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -116,23 +117,39 @@ def _number_boxes(
 ) -> None:
     """Put each crop's number at its box, beside numbers that stand there already."""
     radius = BADGE * sheet.unit
-    taken: list[tuple[float, float]] = []
-    for index, box in boxes:
-        if box is None:
-            taken.append((-math.inf, -math.inf))
-            continue
-        spots = [_kept_inside(spot, radius, sheet.panel) for spot in _spots(box, radius)]
-        free = (s for s in spots if all(math.dist(s, other) >= 2 * radius for other in taken))
-        spot = next(free, spots[0])
-        taken.append(spot)
-        if not _holds_number(box, radius):
+    spots = number_spots([box for _, box in boxes], radius, sheet.panel)
+    for (index, box), spot in zip(boxes, spots, strict=True):
+        if box is not None and spot is not None and not holds_number(box, radius):
             pointer(layer, spot, _centre(box), level_colour(walk.glimpses[index].level))
-    for rank, ((index, box), spot) in enumerate(zip(boxes, taken, strict=True), 1):
-        if box is not None:
+    for rank, ((index, _), spot) in enumerate(zip(boxes, spots, strict=True), 1):
+        if spot is not None:
             badge(layer, spot, radius, rank, level_colour(walk.glimpses[index].level))
 
 
-def _holds_number(box: Box, radius: float) -> bool:
+def number_spots(
+    boxes: Sequence[Box | None], radius: float, panel: Box
+) -> list[tuple[float, float] | None]:
+    """Return where the numbers of boxes stand, so that none lies on another if there is room.
+
+    Args:
+        boxes: in the order of their importance; None is out of sight.
+        radius: of a number's disc.
+        panel: where the discs may be.
+    """
+    found: list[tuple[float, float] | None] = []
+    for box in boxes:
+        if box is None:
+            found.append(None)
+            continue
+        spots = [_kept_inside(spot, radius, panel) for spot in _spots(box, radius)]
+        taken = [spot for spot in found if spot is not None]
+        free = (s for s in spots if all(math.dist(s, other) >= 2 * radius for other in taken))
+        found.append(next(free, spots[0]))
+    return found
+
+
+def holds_number(box: Box, radius: float) -> bool:
+    """Say whether a number fits into a box without covering what it shows."""
     return min(box[2] - box[0], box[3] - box[1]) >= 4 * radius
 
 
@@ -140,7 +157,7 @@ def _spots(box: Box, radius: float) -> list[tuple[float, float]]:
     """Return places for a number, best first: the corners of a large box, around a small one."""
     left, top, right, bottom = box
     x, y = _centre(box)
-    if _holds_number(box, radius):
+    if holds_number(box, radius):
         inset = radius * 1.3
         columns, rows = (left + inset, right - inset), (top + inset, bottom - inset)
         edges = [*((x, b) for b in rows), *((a, y) for a in columns)]

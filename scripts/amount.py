@@ -2,8 +2,8 @@
 
 import time
 
+from tnet.scripts.output import clean, say
 from tnet.scripts.progress import Live, duration, told_bar
-from tnet.scripts.report import clean, say
 
 
 class Amount(Live):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tnet.scripts.bench_walk import in_turns, noise_image
-from tnet.scripts.report import say
+from tnet.scripts.output import say
 
 if TYPE_CHECKING:
     from tnet.geometry import Region

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tnet.scripts.report import say
+from tnet.scripts.output import say
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

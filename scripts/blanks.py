@@ -11,7 +11,7 @@ from tnet.datasets.abreast import side_by_side
 from tnet.descent import root
 from tnet.errors import DataError
 from tnet.geometry import Grid
-from tnet.scripts.report import counted
+from tnet.scripts.output import counted
 from tnet.tiling import tile_visits
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from tnet.scripts.options import (
 
 if TYPE_CHECKING:
     from tnet.model import TNet
-    from tnet.scripts.report import Result
+    from tnet.scripts.output import Result
 
 
 def classify(  # noqa: PLR0913 - Typer makes a flag of every argument
@@ -155,7 +155,7 @@ def load_model(model: str | None, device: str) -> "TNet":
 
 def _finish(results: "list[Result]", model: str, *, as_json: bool) -> None:
     """Print the results, and leave with the exit code that tells of failures."""
-    from tnet.scripts.report import exit_code, print_json, table
+    from tnet.scripts.output import exit_code, print_json, table
 
     failed = sum(result.error is not None for result in results)
     if as_json:

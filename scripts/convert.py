@@ -58,7 +58,7 @@ def convert(  # noqa: PLR0913 - Typer makes a flag of every argument
     from tnet.adapters.limits import limits_of
     from tnet.adapters.storage.codecs import check_name
     from tnet.adapters.storage.wanted import Wanted
-    from tnet.scripts.report import exit_code, print_json
+    from tnet.scripts.output import exit_code, print_json
 
     check_name(codec)
     check_mpp(mpp)
@@ -189,7 +189,7 @@ def _converted(source: Path, store: Path, wanted: "Wanted") -> Result:
     from tnet.facts import FASTER_CONVERTED
     from tnet.scripts.amount import Amount
     from tnet.scripts.files import writing
-    from tnet.scripts.report import say
+    from tnet.scripts.output import say
 
     start = time.monotonic()
     with open_pyramid(source, limits=wanted.limits) as pyramid:
@@ -220,7 +220,7 @@ def _converted(source: Path, store: Path, wanted: "Wanted") -> Result:
 
 
 def _failed(source: Path, store: Path, error: Exception) -> Result:
-    from tnet.scripts.report import reason, say
+    from tnet.scripts.output import reason, say
 
     said = reason(str(source), error, "cannot be converted")
     say(said)
@@ -229,7 +229,7 @@ def _failed(source: Path, store: Path, error: Exception) -> Result:
 
 def _print_table(results: list[Result]) -> None:
     from tnet.adapters.limits import readable
-    from tnet.scripts.report import columns
+    from tnet.scripts.output import columns
 
     rows = [["image", "store", "outcome", "Mpx", "Mpx/s", "size"]]
     for result in results:

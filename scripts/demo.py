@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tnet.errors import UsageError
-from tnet.scripts.report import print_json, say
+from tnet.scripts.output import print_json, say
 
 if TYPE_CHECKING:
     from tnet.datasets.synthetic import Slide

@@ -3,8 +3,8 @@
 import math
 import time
 
+from tnet.scripts.output import say
 from tnet.scripts.progress import Live, duration, told_bar
-from tnet.scripts.report import say
 
 _SHOWN = {
     "train_loss": "loss",

@@ -10,7 +10,7 @@ import typer
 from tnet import __version__
 from tnet.errors import UsageError
 from tnet.scripts.options import AsJson, Batch, Device, Glimpses, images_at_once
-from tnet.scripts.report import Result, say
+from tnet.scripts.output import Result, say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -193,7 +193,7 @@ def _write(
 def _finish(report: dict[str, Any], *, as_json: bool) -> None:
     """Print the report, and leave with the exit code that tells of failures."""
     from tnet.scripts.evaluation_report import text_of
-    from tnet.scripts.report import exit_code, print_json, shown
+    from tnet.scripts.output import exit_code, print_json, shown
 
     if as_json:
         print_json(report)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tnet.calibration import probabilities_of
 from tnet.datasets.metrics import Outcomes
 from tnet.errors import UsageError
 from tnet.record import NO_EVIDENCE
 from tnet.scripts.evaluation_boxes import found
-from tnet.scripts.report import reason
+from tnet.scripts.output import reason
 
 if TYPE_CHECKING:
     from tnet.datasets.manifest import Entry
@@ -62,7 +63,9 @@ class Seen:
     Attributes:
         entry: its row of the table.
         error: why it failed, in one sentence.
-        probabilities: of the K classes.
+        probabilities: of the K classes, calibrated.
+        uncalibrated: the same at a temperature of 1.
+        temperature: of the model's calibration.
         answered: False where all was background and the model has no answer.
         found: with boxes, of each level below the first look, how many of their centres lay
             inside a glimpse.
@@ -78,6 +81,8 @@ class Seen:
     entry: "Entry"
     error: str | None = None
     probabilities: tuple[float, ...] = ()
+    uncalibrated: tuple[float, ...] = ()
+    temperature: float = 1.0
     answered: bool = True
     found: tuple[int, ...] = ()
     boxes: int = 0
@@ -204,10 +209,13 @@ def _failed(job: Job, entry: "Entry", error: Exception) -> Seen:
 
 def _seen(entry: "Entry", walk: "Walk", boxes: "tuple[Region, ...]", cpu_seconds: float) -> Seen:
     answered = walk.outcome != NO_EVIDENCE
-    knowing_nothing = 0.5 if walk.multilabel else 1 / len(walk.classes)
+    knowing_nothing = (0.5 if walk.multilabel else 1 / len(walk.classes),) * len(walk.classes)
+    plain = probabilities_of(walk.logits, multilabel=walk.multilabel)
     return Seen(
         entry,
-        probabilities=tuple(float(p) if answered else knowing_nothing for p in walk.probabilities),
+        probabilities=tuple(walk.probabilities.tolist()) if answered else knowing_nothing,
+        uncalibrated=tuple(plain.tolist()) if answered else knowing_nothing,
+        temperature=walk.temperature,
         answered=answered,
         found=found(walk, boxes),
         boxes=len(boxes),

@@ -1,17 +1,16 @@
 """The report of an evaluation as one HTML page that needs nothing else, not even the network."""
 
 import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tnet.scripts.evaluation_confusion import confusion
-from tnet.scripts.evaluation_report import FIGURES, interval, number, steps_text
+from tnet.scripts.evaluation_report import FIGURES, calibration_text, interval, number, steps_text
 from tnet.scripts.figures import curve_figure, reliability_figure
 from tnet.scripts.markup import Html, joined, section, table, tag
-from tnet.scripts.page_style import STYLE
-from tnet.scripts.report import counted, percent
+from tnet.scripts.output import counted, percent
+from tnet.scripts.page_style import document
 
 if TYPE_CHECKING:
     from tnet.scripts.evaluation_pictures import Mistake
@@ -38,18 +37,8 @@ def page_of(report: dict[str, Any], mistakes: "Sequence[Mistake]" = ()) -> str:
         mistakes: shown with the pictures of their walks.
     """
     title = f"Evaluation of {report['model']}"
-    digest = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'"
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=policy),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", Html(STYLE)),
-    )
-    body = tag(
-        "body",
+    return document(
+        title,
         tag("h1", title),
         tag("p", _about(report), class_="sub"),
         _cards(report),
@@ -62,8 +51,8 @@ def page_of(report: dict[str, Any], mistakes: "Sequence[Mistake]" = ()) -> str:
         _mistakes(mistakes),
         _failures(report),
         _made(report),
+        made_by="tnet evaluate",
     )
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
 
 
 def _about(report: dict[str, Any]) -> str:
@@ -147,7 +136,13 @@ def _calibration_and_curve(report: dict[str, Any]) -> Html | None:
         about = "On the dashed line probabilities mean what they say."
         figure = reliability_figure(report["reliability"])
         drawn.append(_captioned(figure, "Claimed and true probability", about))
-    return section("Glimpses and calibration", tag("div", *drawn, class_="pair")) if drawn else None
+    if not drawn:
+        return None
+    return section(
+        "Glimpses and calibration",
+        tag("div", *drawn, class_="pair"),
+        tag("p", calibration_text(report), class_="sub"),
+    )
 
 
 def _captioned(picture: Html, name: str, about: str) -> Html:

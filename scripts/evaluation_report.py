@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tnet.adapters.exports.table import csv_cell, csv_line
@@ -9,7 +10,7 @@ from tnet.datasets.bootstrap import COVERED, DRAWS, intervals
 from tnet.datasets.metrics import measure, notes
 from tnet.scripts.evaluation import Seen, costs_of, groups_of, outcomes_of
 from tnet.scripts.evaluation_boxes import localisation_of
-from tnet.scripts.report import columns, counted, percent
+from tnet.scripts.output import columns, counted, percent
 
 if TYPE_CHECKING:
     from tnet.datasets.metrics import Outcomes
@@ -25,6 +26,7 @@ FIGURES = {
     "brier": "Brier score",
     "ece": "calibration error",
 }
+_CALIBRATED = ("ece", "log_loss", "brier")
 _CURVE = ("accuracy", "balanced_accuracy", "auroc")
 _FEW_GROUPS = 20
 _MOST_COLUMNS = 12
@@ -57,6 +59,7 @@ def report_of(
         "multilabel": multilabel,
         "groups": None if groups is None else len(set(groups)),
         **measure(outcomes),
+        "calibration": _calibration(seen, classes, multilabel=multilabel),
         "majority": _majority(outcomes),
         "intervals": _listed(intervals(outcomes, groups, seed=seed)),
         "resamples": {"draws": DRAWS, "covered": COVERED, "seed": seed},
@@ -89,6 +92,31 @@ def curve_point(
         "intervals": {name: spans[name] for name in _CURVE},
         **costs_of(seen),
     }
+
+
+def _calibration(
+    seen: Sequence[Seen], classes: tuple[str, ...], *, multilabel: bool
+) -> dict[str, float | None] | None:
+    """Return the temperature, and what the figures would be without it; None for 1."""
+    temperature = next((one.temperature for one in seen if one.error is None), 1.0)
+    if temperature == 1:
+        return None
+    plain = [replace(one, probabilities=one.uncalibrated) for one in seen]
+    figures = measure(outcomes_of(plain, classes, multilabel=multilabel))
+    return {"temperature": temperature} | {name: figures[name] for name in _CALIBRATED}
+
+
+def calibration_text(report: dict[str, Any]) -> str:
+    """Return in one sentence what the model's calibration does for the figures."""
+    known = report["calibration"]
+    if known is None:
+        return "The model's probabilities are not calibrated: its file holds no temperature."
+    pairs = [f"{FIGURES[n]} {number(known[n])} ({number(report[n])} with it)" for n in _CALIBRATED]
+    temperature = f"{known['temperature']:.3g}"
+    return (
+        f"Probabilities are calibrated with the temperature {temperature}, fitted on the "
+        f"validation images. Without it: {', '.join(pairs)}."
+    )
 
 
 def _majority(outcomes: "Outcomes") -> float | None:
@@ -208,6 +236,7 @@ def text_of(report: dict[str, Any]) -> str:
         rows.append([shown, number(report[name]), "" if span is None else interval(span)])
     rows.append(["always the commonest class", number(report["majority"]), ""])
     blocks.append("\n".join(columns(rows, right=(1,))))
+    blocks.append(calibration_text(report))
     if not report["multilabel"] and len(report["classes"]) <= _MOST_COLUMNS:
         blocks.append("\n".join(columns(_confusion(report), right=range(1, _MOST_COLUMNS + 2))))
     blocks += _about_cost(report)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tnet.errors import DataError, UsageError
-from tnet.scripts.report import percent
+from tnet.scripts.output import percent
 from tnet.scripts.runs import Run, read_rows
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tnet.errors import TNetError, UsageError
-from tnet.scripts.report import print_json, say, shown
+from tnet.scripts.output import print_json, say, shown
 
 if TYPE_CHECKING:
     from tnet.adapters.exports import Format

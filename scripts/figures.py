@@ -7,6 +7,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tnet.scripts.evaluation_report import steps_text
 from tnet.scripts.markup import Html, joined, tag
 
@@ -133,6 +136,37 @@ def _bin(row: Mapping[str, Any], y: Callable[[float], float], most: int, height:
             height=high,
             class_="count",
         ),
+    )
+
+
+def removal_figure(
+    title: str, what: str, curve_N: NDArray[np.float64], controls_CN: NDArray[np.float64]
+) -> Html:
+    """Draw how a probability changes glimpse by glimpse, beside what random orders do.
+
+    Args:
+        title: of the figure.
+        what: the probability's name, for the axis.
+        curve_N: after 0, 1, ... of the glimpses.
+        controls_CN: the same for random orders; their mean is dashed.
+    """
+    y = _vertical(_HEIGHT)
+    last = max(len(curve_N) - 1, 1)
+
+    def line(values_N: NDArray[np.float64], class_: str) -> Html:
+        points = (f"{_across(i / last):.1f},{y(value):.1f}" for i, value in enumerate(values_N))
+        return tag("polyline", points=" ".join(points), class_=class_)
+
+    ticks = sorted({0, last // 4, last // 2, last * 3 // 4, last})
+    return _figure(
+        title,
+        _HEIGHT,
+        _axes(_HEIGHT, y, what),
+        *(line(values_N, "random") for values_N in controls_CN),
+        line(controls_CN.mean(axis=0), "mean"),
+        line(curve_N, "line"),
+        *_numbers([(_across(tick / last), str(tick)) for tick in ticks], _HEIGHT),
+        _under("glimpses; dashed is the mean of random orders", _HEIGHT),
     )
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tnet.record import Walk
     from tnet.scripts.inputs import Source
     from tnet.scripts.insets import Inside
-    from tnet.scripts.report import Result
+    from tnet.scripts.output import Result
 
 _BEFORE = ("image", "walk", "outcome", "label", "confidence")
 _AFTER = ("glimpses", "pixels", "share", "seconds", "width", "height", "mpp", "error", "notes")

@@ -33,7 +33,7 @@ def import_model(
     """
     from tnet.bundle import save
     from tnet.checkpoints import imported_model
-    from tnet.scripts.report import print_json, say, shown
+    from tnet.scripts.output import print_json, say, shown
 
     model = imported_model(checkpoint, arch, None if classes is None else _names(classes))
     written = save(model, output)

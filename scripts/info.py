@@ -29,7 +29,7 @@ def info(
     """
     from tnet.adapters.limits import limits_of
     from tnet.scripts.inputs import find_images
-    from tnet.scripts.report import exit_code, print_json, reason, say, shown
+    from tnet.scripts.output import exit_code, print_json, reason, say, shown
 
     limits = limits_of(max_pixels, max_memory)
     reports: list[dict[str, Any]] = []

@@ -3,9 +3,9 @@
 import math
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import lightning
 import torch
@@ -19,10 +19,11 @@ from tnet.scripts.best import Best, cross_entropy_of, gentler, score_of
 from tnet.scripts.config import Config
 from tnet.scripts.epochs import Epochs
 from tnet.scripts.learning import Averaging, current
+from tnet.scripts.output import counted
 from tnet.scripts.parts import unreadable_row
-from tnet.scripts.report import counted
 from tnet.scripts.runs import Run, read_rows, saving, write_table
 from tnet.scripts.stopping import Stop
+from tnet.task import Training
 
 if TYPE_CHECKING:
     from tnet.datasets.loading import Images
@@ -163,7 +164,7 @@ class Keeping(lightning.Callback):
         epoch = self.done = trainer.current_epoch + 1
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self._write_row(trainer, epoch, values)
-        mark = self._write_models(current(trainer, self._averaging), epoch, values)
+        mark = self._write_models(trainer, epoch, values)
         self._checkpoint(trainer)
         self._run.tell(self.epochs.line(epoch, values, mark))
         if self._is_idle():
@@ -190,7 +191,9 @@ class Keeping(lightning.Callback):
         ]
         write_table(self._run.metrics, [*rows, row | rates | dict(sorted(values.items()))])
 
-    def _write_models(self, model: Any, epoch: int, values: dict[str, float]) -> str:
+    def _write_models(
+        self, trainer: lightning.Trainer, epoch: int, values: dict[str, float]
+    ) -> str:
         """Write the last model, and the best one if this is it; return what is to be said of it.
 
         Raises:
@@ -204,7 +207,11 @@ class Keeping(lightning.Callback):
         measured = {name: value for name, value in values.items() if math.isfinite(value)}
         if better:
             self.best = Best(epoch, score or 0.0, loss, measured)
+        model = current(trainer, self._averaging)
+        fitted = cast(Training, trainer.lightning_module).scores.calibration()
+        model.calibration = fitted.temperature
         record = self._record | {"epoch": epoch, "measured": measured}
+        record |= {"calibration": asdict(fitted)}
         try:
             for path in (self._run.last, self._run.model)[: 1 + better]:
                 with saving(path):

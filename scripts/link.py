@@ -38,7 +38,7 @@ def link(
     from tnet.adapters.limits import limits_of
     from tnet.adapters.links.making import linked_already
     from tnet.scripts.convert import destinations
-    from tnet.scripts.report import exit_code, print_json
+    from tnet.scripts.output import exit_code, print_json
 
     limits = limits_of(max_pixels, max_memory)
     pairs = destinations(sources, destination)
@@ -95,7 +95,7 @@ def _result(
     from tnet.adapters.links.making import link as write
     from tnet.errors import DataError
     from tnet.scripts.files import writing
-    from tnet.scripts.report import reason, say
+    from tnet.scripts.output import reason, say
 
     start = time.monotonic()
     try:
@@ -115,7 +115,7 @@ def _result(
 
 def _print_table(results: list[Result]) -> None:
     from tnet.adapters.limits import readable
-    from tnet.scripts.report import columns
+    from tnet.scripts.output import columns
 
     rows = [["image", "link", "outcome", "levels", "tiles", "size", "seconds"]]
     rows += [

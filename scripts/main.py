@@ -24,7 +24,8 @@ from tnet.scripts.info import info
 from tnet.scripts.link import link
 from tnet.scripts.models import models
 from tnet.scripts.options import NO_ROOM
-from tnet.scripts.report import say
+from tnet.scripts.output import say
+from tnet.scripts.report import report
 from tnet.scripts.split import split
 from tnet.scripts.train import train
 from tnet.scripts.verify import verify
@@ -45,6 +46,7 @@ app.command()(demo)
 app.command()(info)
 app.command()(classify)
 app.command()(export)
+app.command()(report)
 app.command()(split)
 app.command()(train)
 app.command()(evaluate)

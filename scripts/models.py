@@ -68,7 +68,7 @@ def list_models(
     """List the models that come with TNet, the recipes, and the backbones to train others."""
     from tnet.backbones.generic import timm_names
     from tnet.costs import own_backbones
-    from tnet.scripts.report import print_json, shown
+    from tnet.scripts.output import print_json, shown
 
     if size and not (costs or (costs is None and as_json)):
         raise UsageError("--size is the view's for --costs; give both")
@@ -96,7 +96,7 @@ def _costs(names: list[str], sides: list[int] | None) -> list[dict[str, Any]]:
 
 
 def _cost_lines(table: list[dict[str, Any]]) -> list[str]:
-    from tnet.scripts.report import columns
+    from tnet.scripts.output import columns
 
     rows = [["backbone", "parameters", "view", "multiply-adds"]]
     for entry in table:
@@ -163,7 +163,7 @@ def _page(
 ) -> str:
     import textwrap
 
-    from tnet.scripts.report import columns, counted
+    from tnet.scripts.output import columns, counted
 
     come = [
         [

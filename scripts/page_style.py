@@ -1,7 +1,12 @@
-"""The style sheet of reports: large type, few colours, made to be projected and to be printed.
+"""Pages that need nothing else: their style, made to be projected and printed, and their frame.
 
 Colours are Okabe and Ito's, which colour-blind readers tell apart.
 """
+
+import base64
+import hashlib
+
+from tnet.scripts.markup import Html, tag
 
 STYLE = """
 :root { --ink: #202124; --faint: #64686e; --rule: #d5d8dc; --accent: #0072b2; --warm: #d55e00; }
@@ -63,3 +68,26 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 14px; margin: 0
   td, .bar, .count { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
+
+
+def document(title: str, *body: str | None, made_by: str, style: str = STYLE) -> str:
+    """Return a whole page, which by its policy loads nothing and runs nothing.
+
+    Args:
+        title: of the page.
+        body: as ``markup.tag`` takes it.
+        made_by: name of the command.
+        style: the style sheet, which alone the policy allows, by its hash.
+    """
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="generator", content=made_by),
+        tag("title", title),
+        tag("style", Html(style)),
+    )
+    return f"<!doctype html>\n{tag('html', head, tag('body', *body), lang='en')}\n"

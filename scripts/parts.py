@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tnet.errors import DataError, UsageError
 from tnet.scripts.config import Config
-from tnet.scripts.report import counted
+from tnet.scripts.output import counted
 from tnet.scripts.runs import Run, read_rows, write_table
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from tnet.errors import DataError, UsageError
 from tnet.plan import Plan, Step
 from tnet.scripts.config import Config
-from tnet.scripts.report import counted
+from tnet.scripts.output import counted
 
 if TYPE_CHECKING:
     from tnet.datasets.checking import ImageFacts

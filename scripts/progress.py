@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from tnet.scripts.report import Result, clean, say
+from tnet.scripts.output import Result, clean, say
 
 if TYPE_CHECKING:
     from tnet.scripts.inputs import Source

@@ -1,202 +1,211 @@
-"""What came of each image, as a table and as JSON; and how commands talk on stderr."""
+"""Walks as pages for people: ``tnet report result -o report.html``."""
 
-import json
-import math
-import sys
-import traceback
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from tnet.errors import TNetError
-from tnet.errors import counted as counted  # noqa: PLC0414 - the commands say it from here
+import typer
+
+from tnet.errors import DataError, UsageError
+from tnet.scripts.options import AsJson, Device
+from tnet.scripts.output import Result, exit_code, print_json, reason, say, shown
 
 if TYPE_CHECKING:
-    from tnet.record import Walk
+    from tnet.scripts.report_checks import Judge
+    from tnet.scripts.report_index import Row
+    from tnet.scripts.viewer.cohort import Entry
 
-ALL_FAILED = 3
-SOME_FAILED = 4
-FAILED = "failed"
+MADE_BY = "tnet report"
+_MARK = f'<meta name="generator" content="{MADE_BY}">'.encode()
+_HEAD = 2**16  # bytes of a page in which its mark stands
 
-# What a slip of ours raises; where a reader stumbles over a damaged file, it may raise them too.
-_SLIPS = (AssertionError, AttributeError, NameError, TypeError)
-_READERS = "tnet.adapters"
+
+def report(
+    walks: Annotated[
+        list[Path],
+        typer.Argument(metavar="WALKS", help="Folders of `tnet classify --out`, or walk files."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Write there; else beside the walks."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Look for the images there first.")
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="The model that walked, to replay saved pixels, if it isn't shipped."),
+    ] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Write what a model saw and why it decided so, as pages that need no network.
+
+    One walk becomes one file. Of several, FILE is an index, the least certain first, and each
+    walk has a page of its own in the folder beside it. Images need not be there any more.
+
+    Exits with 4 if some of the walks cannot be read, and with 3 if none can.
+    """
+    from tnet.scripts.report_checks import Judge
+
+    found = _found(walks)
+    target = _target(out or _home(walks[0]) / "report.html")
+    judge = Judge(model, device)
+    judge.prepare()
+    entries, failures = _entries(found, images)
+    for sentence in failures:
+        say(sentence)
+    written = _Job(target, images, judge, len(found) > 1).write(entries, failures)
+    if not written:
+        raise DataError("none of the walks can be shown; make them again with `tnet classify`")
+    if as_json:
+        print_json({"written": [str(path) for path in written], "failed": len(failures)})
+    else:
+        print(shown(str(target)))
+    if failures:
+        raise typer.Exit(exit_code(len(failures), len(found)))
+
+
+def _home(argument: Path) -> Path:
+    from tnet.scripts.walks import home_of
+
+    return home_of(argument)
+
+
+def _found(arguments: list[Path]) -> list[Path]:
+    """Return the files of the walks.
+
+    Raises:
+        UsageError: if an argument names none.
+    """
+    from tnet.scripts.walks import find_walks
+
+    for argument in arguments:
+        if not argument.exists():
+            raise UsageError(f"{argument} does not exist; name a folder or file of walks")
+    found = find_walks(arguments)
+    for path in found:
+        if path.suffix != ".json":
+            raise UsageError(f"{path} is no walk; walks are files NAME.json")
+    return found
+
+
+def _target(path: Path) -> Path:
+    """Return where the report goes.
+
+    Raises:
+        UsageError: if it is no name for a page, or the place is not free.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"{path}: a report is a page; name a file that ends in .html")
+    _check_free(path)
+    return path
+
+
+def _check_free(path: Path) -> None:
+    """Refuse to replace what is no report of ours.
+
+    Raises:
+        UsageError: if something else has the place.
+    """
+    try:
+        with path.open("rb") as file:
+            ours = _MARK in file.read(_HEAD)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be replaced ({error.strerror or error}); name another file with --out"
+        ) from error
+    if not ours:
+        raise UsageError(
+            f"{path} is there and was not written by {MADE_BY}; name another file with --out, or "
+            "delete it yourself"
+        )
+
+
+def _entries(found: list[Path], images: Path | None) -> "tuple[list[Entry], list[str]]":
+    """Return what can be told of, and a sentence for each walk that cannot be read."""
+    from tnet.scripts.viewer.cohort import find_entries
+
+    entries: list[Entry] = []
+    failures: list[str] = []
+    for path in found:
+        known, failed = find_entries([str(path)], images)
+        entries.extend(known)
+        failures.extend(failed)
+    return entries, failures
 
 
 @dataclass(frozen=True)
-class Result:
-    """What came of one image; an image that failed has an ``error`` and no numbers.
+class _Job:
+    """What is written.
 
     Attributes:
-        image: its path as found.
-        outcome: "class", "no evidence", or "failed".
-        label: the most probable class.
-        confidence: the label's probability.
-        probabilities: of each class.
-        glimpses: views that went through the network.
-        pixels: how many the network looked at.
-        share: the same as a fraction of the image's own.
-        seconds: wall time of the walk.
-        width, height: of level 0, in pixels.
-        mpp: µm per level-0 pixel, the mean of x and y.
-        notes: what the user should know of it.
-        walk: the file of its walk, relative to the folder of results, if one was written.
-        error: why it failed.
+        target: the page, or the index of many.
+        images: where to look for images first.
+        judge: says how far the explanation holds.
+        batch: whether each walk has a page of its own.
     """
 
-    image: str
-    outcome: str = FAILED
-    label: str | None = None
-    confidence: float | None = None
-    probabilities: dict[str, float | None] = field(default_factory=dict)
-    glimpses: int | None = None
-    pixels: int | None = None
-    share: float | None = None
-    seconds: float | None = None
-    width: int | None = None
-    height: int | None = None
-    mpp: float | None = None
-    notes: tuple[str, ...] = ()
-    walk: str | None = None
-    error: str | None = None
+    target: Path
+    images: Path | None
+    judge: "Judge"
+    batch: bool
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able values; ``walk`` and ``error`` only where there is one."""
-        values = asdict(self)
-        for name in ("walk", "error"):
-            if values[name] is None:
-                del values[name]
-        return values
+    def write(self, entries: "list[Entry]", failures: list[str]) -> list[Path]:
+        """Write all pages; return them, the index first.
 
+        Args:
+            entries: the walks.
+            failures: why others cannot be read; those that cannot be shown are added.
 
-def result_of(image: str, walk: "Walk", mpp: tuple[float, float] | None) -> Result:
-    """Return the result of a walk."""
-    return Result(
-        image=image,
-        outcome=walk.outcome,
-        label=walk.label,
-        confidence=walk.confidence,
-        probabilities={
-            name: None if math.isnan(p) else float(p)
-            for name, p in zip(walk.classes, walk.probabilities, strict=True)
-        },
-        glimpses=walk.looks,
-        pixels=walk.pixels,
-        share=walk.share,
-        seconds=walk.seconds,
-        width=walk.width,
-        height=walk.height,
-        mpp=None if mpp is None else sum(mpp) / 2,
-        notes=walk.notes,
-    )
+        Raises:
+            UsageError: if something else has a page's place; then nothing is written.
+            OutputError: if a page cannot be written.
+        """
+        from tnet.scripts.files import OutputError, write_file
+        from tnet.scripts.inputs import output_names
+        from tnet.scripts.progress import Progress
+        from tnet.scripts.report_index import index_page
 
+        files = [entry.walk for entry in entries if entry.walk is not None]
+        names = output_names([file.with_suffix("") for file in files])
+        folder = self.target.with_suffix("")
+        pages = [folder / f"{name}.html" if self.batch else self.target for name in names]
+        for page in pages:
+            _check_free(page)
+        rows: list[Row] = []
+        with Progress(len(entries)) as progress:
+            for entry, page in zip(entries, pages, strict=True):
+                try:
+                    rows.append(self._each(entry, page))
+                    progress.advance(Result(entry.title))
+                except (OutputError, UsageError):
+                    raise
+                except Exception as error:
+                    failures.append(reason(str(entry.walk), error, "cannot be shown"))
+                    progress.advance(Result(entry.title, error=failures[-1]))
+        if self.batch and rows:
+            write_file(self.target, index_page(rows, failures, made_by=MADE_BY))
+        return [*([self.target] if self.batch and rows else []), *(row.page for row in rows)]
 
-def reason(image: str, error: Exception, failed: str = "cannot be read") -> str:
-    """Return why an image failed, as one sentence that names it.
+    def _each(self, entry: "Entry", page: Path) -> "Row":
+        """Write an image's page; return its row of the index."""
+        from tnet.scripts.files import write_file, writing
+        from tnet.scripts.report_glimpses import MOST, ranked
+        from tnet.scripts.report_index import Row, address, thumbnail
+        from tnet.scripts.report_page import About, page_of
+        from tnet.scripts.report_pictures import pictures_of
+        from tnet.scripts.walks import read_walk
 
-    Args:
-        image: its path.
-        error: what was raised.
-        failed: what did not work, for an error that does not say.
-    """
-    if isinstance(error, TNetError):
-        said = str(error)
-        return said if image in said else f"{image}: {said}"
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return f"{image}: there is not enough memory for it; try --batch 1, or a tiled file"
-    about = str(error).strip().partition("\n")[0]
-    if isinstance(error, _SLIPS) and _is_ours(error):
-        return f"{image}: internal error: {type(error).__name__}: {about}"
-    return f"{image} {failed}: {about or type(error).__name__}"
-
-
-def _is_ours(error: Exception) -> bool:
-    """Say whether the innermost function of TNet that an error passed is none that reads files."""
-    frames = traceback.walk_tb(error.__traceback__)
-    modules = [str(frame.f_globals.get("__name__", "")) for frame, _ in frames]
-    inside = [name for name in modules if name.partition(".")[0] == "tnet"]
-    return bool(inside) and not inside[-1].startswith(_READERS)
-
-
-def exit_code(failed: int, total: int) -> int:
-    """Return 0 if none failed, 3 if all did, else 4."""
-    if failed == 0:
-        return 0
-    return ALL_FAILED if failed == total else SOME_FAILED
-
-
-def table(results: Sequence[Result]) -> str:
-    """Return the results as aligned text: a heading, and a line an image."""
-    rows = [["image", "class", "confidence", "glimpses", "looked at", "seconds"]]
-    for result in results:
-        named = result.label or result.outcome
-        rows.append(
-            [
-                result.image,
-                named,
-                "" if result.confidence is None else f"{result.confidence:.3f}",
-                "" if result.glimpses is None else str(result.glimpses),
-                "" if result.share is None else f"{percent(result.share)} %",
-                "" if result.seconds is None else f"{result.seconds:.2f}",
-            ]
-        )
-    return "\n".join(columns(rows, right=(2, 3, 4, 5)))
-
-
-def percent(share: float) -> str:
-    """Return a fraction in percent, with two digits that count."""
-    value = share * 100
-    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
-
-
-def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Return rows as lines with aligned columns; those in ``right`` are aligned to the right."""
-    from rich.cells import cell_len
-
-    plain = [[shown(clean(cell)) for cell in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(*plain, strict=True)]
-    lines = []
-    for row in plain:
-        padded = []
-        for index, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            space = " " * (width - cell_len(cell))
-            padded.append(space + cell if index in right else cell + space)
-        lines.append("  ".join(padded).rstrip())
-    return lines
-
-
-def print_json(value: object) -> None:
-    """Print one JSON document to stdout, in characters that it can take; NaN becomes null."""
-    value = _known_to_json(value)
-    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
-    try:
-        text.encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        text = json.dumps(value, indent=1, allow_nan=False)
-    print(text)
-
-
-def _known_to_json(value: Any) -> Any:
-    """Return a value without the numbers that JSON does not know."""
-    if isinstance(value, dict):
-        return {name: _known_to_json(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_known_to_json(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def clean(text: str) -> str:
-    """Return a line that cannot steer a terminal: control characters show as their codes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def shown(text: str) -> str:
-    """Return lines that are safe to print to stdout, in characters that it can take."""
-    encoding = sys.stdout.encoding or "ascii"
-    lines = "\n".join(map(clean, text.split("\n")))
-    return lines.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def say(sentence: str) -> None:
-    """Print one line to stderr, which shows what it cannot encode as codes."""
-    print(f"tnet: {clean(sentence)}", file=sys.stderr)
+        assert entry.walk is not None, "an entry of a report has a walk"
+        walk = read_walk(entry.walk)
+        pictures = pictures_of(walk, entry, self.images, ranked(walk)[:MOST])
+        verdict = self.judge.of(walk, pictures.pixels)
+        back = f"../{address(self.target.name)}" if self.batch else None
+        about = About(walk, entry, pictures, verdict, back)
+        with writing(page.parent):
+            page.parent.mkdir(parents=True, exist_ok=True)
+        write_file(page, page_of(about, made_by=MADE_BY))
+        return Row(entry, page, thumbnail(pictures.ground))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from tnet.errors import DataError, TNetError, UsageError
 from tnet.scripts.config import ABOUT, Config, read_config
 from tnet.scripts.files import IN_PLACE, OutputError, PlaceError, write_file, writing
-from tnet.scripts.report import say
+from tnet.scripts.output import say
 
 State = Literal["new", "begun", "finished"]
 

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from tnet.scripts.fitting import Measure, Task, precision
+from tnet.scripts.output import counted
 from tnet.scripts.planning import Sizes, looks, shown_plan
 from tnet.scripts.progress import duration
-from tnet.scripts.report import counted
 
 Tell = Callable[[str], None]
 

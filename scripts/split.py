@@ -68,7 +68,7 @@ def split(  # noqa: PLR0913 - Typer makes a flag of every argument
     from tnet.datasets.copies import same_content
     from tnet.datasets.manifest import joined_labels, read_manifest
     from tnet.datasets.table import listed, read_table
-    from tnet.scripts.report import print_json, say
+    from tnet.scripts.output import print_json, say
 
     manifest = read_manifest(
         data, separator=separator, images=not skip_images, group=by, split=False
@@ -270,7 +270,7 @@ def _document(
 
 
 def _print_counts(counted: dict[str, Any], manifest: "Manifest", *, alone: bool) -> None:
-    from tnet.scripts.report import columns, shown
+    from tnet.scripts.output import columns, shown
 
     grouped = any(entry.group is not None for entry in manifest.entries)
     rows = [["split", "images", *(["groups"] if grouped else []), *manifest.classes]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from tnet.scripts.report import say
+from tnet.scripts.output import say
 
 
 class Stopped(Exception):

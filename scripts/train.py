@@ -14,7 +14,7 @@ _OUT_OF_TABLE = ("model", "recipe", "backbone", "pretrained", "glimpses", "start
 def _show_keys(wanted: bool) -> None:
     if wanted:
         from tnet.scripts.config import table
-        from tnet.scripts.report import columns, shown
+        from tnet.scripts.output import columns, shown
 
         print(shown("\n".join(columns(table()))))
         raise typer.Exit
@@ -89,7 +89,7 @@ def train(  # noqa: PLR0913 - Typer makes a flag of every argument
     After a kill or Ctrl-C the same command goes on where it was.
     """
     from tnet.scripts.config import Config, read_config, settings_of
-    from tnet.scripts.report import print_json, shown
+    from tnet.scripts.output import print_json, shown
     from tnet.scripts.training import dry, run_training
 
     if out is None and not dry_run:

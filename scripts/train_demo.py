@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tnet.scripts.report import say
+from tnet.scripts.output import say
 
 if TYPE_CHECKING:
     from tnet.datasets.loading import Images

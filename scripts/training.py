@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tnet import __version__
-from tnet.bundle import load, save
+from tnet.bundle import load, read_header, save
+from tnet.calibration import Calibration
 from tnet.datasets.statistics import entry_statistics
 from tnet.scripts.blanks import without_blanks
 from tnet.scripts.building import Built, Traits, built, place_of
 from tnet.scripts.config import Config
 from tnet.scripts.fitting import Task, fit, measured
 from tnet.scripts.options import chosen_device
+from tnet.scripts.output import say
 from tnet.scripts.parts import Parts, manifest_of, parted, remembered, write_parts
 from tnet.scripts.planning import odd_plan, sizes_of
-from tnet.scripts.report import say
 from tnet.scripts.runs import Run, digest, saving
 from tnet.scripts.sense import without_effect
 from tnet.scripts.showing import Ready, announced, timed
@@ -89,6 +91,9 @@ def _fitted(
     if memory is not None and memory.problem:
         run.tell(f"note: {memory.problem}")
     best = keeping.best
+    fitted = calibration_of(run)
+    if fitted is not None:
+        run.tell(fitted.told())
     page = {
         "run": str(run.folder),
         "model": str(run.model),
@@ -96,6 +101,7 @@ def _fitted(
         "epochs": keeping.done,
         "best_epoch": best.epoch,
         "measured": best.values,
+        "calibration": None if fitted is None else asdict(fitted),
         "images": task.parts.counts(),
         "unreadable": len(task.parts.unreadable) + keeping.failed,
         "blank": len(task.parts.blank),
@@ -103,6 +109,15 @@ def _fitted(
     }
     run.finish(page)
     return page
+
+
+def calibration_of(run: Run) -> Calibration | None:
+    """Return how the best model's probabilities were calibrated; None if its file doesn't say."""
+    said = read_header(run.model)["training"].get("calibration")
+    if said is None:
+        return None
+    losses = said["log_loss"]
+    return Calibration(**(said | {"log_loss": None if losses is None else tuple(losses)}))
 
 
 def prepared(data: Path, config: Config) -> Ready:

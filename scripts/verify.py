@@ -39,7 +39,7 @@ def verify(
     3 if all are, and with 6 where a repair cannot be written.
     """
     from tnet.adapters.limits import limits_of
-    from tnet.scripts.report import exit_code, print_json
+    from tnet.scripts.output import exit_code, print_json
 
     limits = limits_of(max_pixels, max_memory)
     paths = stores_of(stores)
@@ -100,7 +100,7 @@ def _verified(
     store: Path, given: Path | None, threads: int | None, limits: "Limits"
 ) -> tuple[dict[str, Any], int]:
     """Return what came of a store, and the exit code that a failed repair asks for, else 0."""
-    from tnet.scripts.report import reason, say
+    from tnet.scripts.output import reason, say
 
     start, code = time.monotonic(), 0
     report = _checked(store, threads, limits)
@@ -136,7 +136,7 @@ def _checked(store: Path, threads: int | None, limits: "Limits") -> "Report":
     from tnet.adapters.storage.verify import size_of
     from tnet.adapters.storage.verify import verify as check
     from tnet.scripts.amount import Amount
-    from tnet.scripts.report import reason, say
+    from tnet.scripts.output import reason, say
 
     try:
         with Amount(str(store), size_of(store) / 1e6, "MB") as amount:
@@ -183,7 +183,7 @@ def _listed(fault: "Fault") -> dict[str, Any]:
 def _print(result: dict[str, Any]) -> None:
     """Print what came of a store: a line, and a line for each of its faults and notes."""
     from tnet.adapters.limits import readable
-    from tnet.scripts.report import clean, shown
+    from tnet.scripts.output import clean, shown
 
     faults = result["faults"]
     count = f", {len(faults)} fault{'s'[: len(faults) != 1]}" if faults else ""

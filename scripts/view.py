@@ -55,7 +55,7 @@ def view(
     """
     from tnet.adapters.limits import limits_of
     from tnet.adapters.segments import CACHE
-    from tnet.scripts.report import say
+    from tnet.scripts.output import say
     from tnet.scripts.viewer.assets import load_assets
     from tnet.scripts.viewer.cohort import find_entries
     from tnet.scripts.viewer.gallery import Gallery

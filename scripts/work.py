@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from tnet.errors import UsageError
 from tnet.scripts.files import Files, OutputError
+from tnet.scripts.output import Result, reason, result_of
 from tnet.scripts.progress import Progress
-from tnet.scripts.report import Result, reason, result_of
 
 if TYPE_CHECKING:
     from tnet.model import TNet

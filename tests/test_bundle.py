@@ -1,6 +1,7 @@
 """The model file: what goes in comes out, and nothing in it can do harm."""
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -26,6 +27,7 @@ from tnet.errors import ModelFileError, TNetError, UsageError
 from tnet.model import Input, TNet
 from tnet.plan import Plan, Step
 from tnet.recipes import build
+from tnet.task import Training
 from tnet.traversal import walk
 
 PLAN = Plan(view=(48, 40), steps=(Step(3, 3, 0.5, 2), Step(2, 2, 0.5, 1)), background=0.02)
@@ -72,6 +74,22 @@ def refused(path: Path, match: str = ".") -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_the_calibration_is_kept_and_checked(tmp_path: Path) -> None:
+    model = small_model()
+    assert "calibration" not in read_header(save(model, tmp_path / "m.safetensors"))
+    model.calibration = 1.75
+    path = save(model, tmp_path / "n.safetensors")
+    assert load(path).calibration == 1.75
+    for bad in (0, -1, "hot", None):
+
+        def changed(ours: dict[str, Any], bad: Any = bad) -> dict[str, Any]:
+            return ours | {"calibration": bad}
+
+        damaged = rewritten(path, tmp_path / "x.safetensors", changed)
+        with pytest.raises(ModelFileError, match=r"calibration|damaged"):
+            load(damaged)
+
+
 def test_a_saved_model_walks_the_same_walk(tmp_path: Path) -> None:
     model = small_model()
     record = {"data": "sha256:ab", "seed": 3, "scores": [0.5]}
@@ -84,13 +102,15 @@ def test_a_saved_model_walks_the_same_walk(tmp_path: Path) -> None:
     assert again.expects == model.expects
     assert again.training_record == record
     assert again.recipe == model.recipe
+    assert Training(load(path)).model.sha256 == ""
     pictures = [
         open_array((noise(90, 70, 2, seed=i).astype(np.uint16) * 3), name=str(i)) for i in range(2)
     ]
     before = walk(model, pictures, policy="categorical", seed=1)
     after = walk(again, pictures, policy="categorical", seed=1)
     for a, b in zip(before, after, strict=True):
-        assert replace(a, seconds=0.0, model="m") == replace(b, seconds=0.0)
+        assert b.made["model_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert replace(a, seconds=0.0, model="m", made={}) == replace(b, seconds=0.0, made={})
     # What was loaded can be saved again, its record of training included.
     second = save(again, tmp_path / "n.safetensors")
     assert read_header(second) == read_header(path)

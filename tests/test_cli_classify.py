@@ -19,9 +19,9 @@ from tnet.adapters.tiff import TiffPyramid
 from tnet.bundle import load
 from tnet.record import Walk
 from tnet.replaying import Pixels, replay
-from tnet.scripts import report
 from tnet.scripts.files import csv_header, csv_row
 from tnet.scripts.inputs import Source, find_images, output_names
+from tnet.scripts.output import Result
 
 COLUMNS = (
     "image,walk,outcome,label,confidence,p_grass,p_=1+1,p_water,"
@@ -160,7 +160,7 @@ def test_an_overlay_that_fails_is_a_note(
 
 
 def test_formulas_stay_text() -> None:
-    result = report.Result(image="@SUM(A1)", label="=1+1", error="-2+3", notes=("+a", "b"))
+    result = Result(image="@SUM(A1)", label="=1+1", error="-2+3", notes=("+a", "b"))
     text = csv_header(["=1+1"]) + csv_row(result, ["=1+1"])
     (row,) = csv.DictReader(text.splitlines())
     assert (row["image"], row["label"], row["error"]) == ("'@SUM(A1)", "'=1+1", "'-2+3")
@@ -543,7 +543,7 @@ def test_notes_do_not_flood(
     monkeypatch.setattr("tnet.scripts.progress._MOST_NOTES", 2)
     command = ("classify", folder, "--model", model, "--json")
     noted = "tnet.scripts.work.result_of"
-    monkeypatch.setattr(noted, lambda image, *_: report.Result(image, notes=(image,)))
+    monkeypatch.setattr(noted, lambda image, *_: Result(image, notes=(image,)))
     lines = tnet(*command).err.splitlines()
     assert [line[:11] for line in lines] == ["tnet: note:"] * 3
     assert "further notes" in lines[-1]

@@ -107,6 +107,26 @@ def test_text_for_people(tnet: CommandLine, model: Path, table: Path) -> None:
     assert re.search(r"^3,1 +7 +0\.750 +", done.out, re.MULTILINE)
 
 
+def test_calibration_error_with_and_without_the_temperature(
+    tnet: CommandLine, model: Path, table: Path, tmp_path: Path
+) -> None:
+    plain = document(tnet("evaluate", model, table, "--json", "--no-curve"))
+    assert plain["calibration"] is None
+    loaded = load(model)
+    loaded.calibration = 4.0
+    soft = save(loaded, tmp_path / "soft.safetensors")
+    done = tnet("evaluate", soft, table, "--json", "--no-curve", "--out", tmp_path / "report")
+    read = document(done)
+    assert read["calibration"]["temperature"] == 4
+    for name in ("ece", "log_loss", "brier"):
+        assert read["calibration"][name] == pytest.approx(plain[name])
+        assert read[name] != pytest.approx(plain[name])
+    assert read["accuracy"] == plain["accuracy"]
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert f"calibration error {plain['ece']:.3f} ({read['ece']:.3f} with it)" in page
+    assert "temperature 4," in tnet("evaluate", soft, table, "--no-curve").out
+
+
 def test_nothing_is_written_unless_asked(
     tnet: CommandLine, model: Path, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,8 +20,8 @@ from tnet.errors import UsageError
 from tnet.record import Walk
 from tnet.scripts.files import OutputError, csv_header, csv_row, write_file
 from tnet.scripts.inputs import find_images, output_names
+from tnet.scripts.output import Result, print_json, say
 from tnet.scripts.progress import Progress
-from tnet.scripts.report import Result, print_json, say
 
 Change = Callable[[Walk], Walk]
 

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from tnet.adapters import open_pyramid
 from tnet.bundle import load
 from tnet.datasets.manifest import read_manifest
+from tnet.record import Walk
 from tnet.scripts.epochs import Epochs
 from tnet.scripts.evaluation_rows import trained_on
 from tnet.scripts.parts import Parts, write_parts
@@ -88,6 +89,8 @@ def test_a_table_becomes_a_model(tnet: CommandLine, data: Path, tmp_path: Path) 
     assert page["measured"]["val_accuracy"] == 1
     assert page["unreadable"] == 1
     assert page["classes"] == ["green", "red"]
+    assert page["calibration"]["temperature"] == 1
+    assert "2 validation images are fewer than 10" in done.err
     model = load(run / "model.safetensors")
     assert model.classes == ("green", "red")
     assert model.training_record["seed"] == 0
@@ -105,7 +108,7 @@ def test_a_table_becomes_a_model(tnet: CommandLine, data: Path, tmp_path: Path) 
     told = ("21.png", "for validation: 2 of its 21", "plan: level 1", "splits.csv", "in all about")
     places = [done.err.index(said) for said in told]
     assert places == sorted(places)
-    assert done.err.count("epoch 6/6") == 1
+    assert done.err.count("epoch 6/6:") == 1
     assert "Lightning" not in done.err
     picture = data.parent / "0.png"
     done = tnet("classify", picture, "--model", run / "model.safetensors", "--json")
@@ -144,6 +147,40 @@ def test_a_stopped_training_goes_on_as_if_nothing_had_been(
     assert done.code == 0
     assert "is finished" in done.err
     assert json.loads(done.out)["epochs"] == 2
+
+
+def test_probabilities_are_calibrated_on_the_validation_images(
+    tnet: CommandLine, tmp_path: Path
+) -> None:
+    """With every fourth label wrong nobody may be sure; a kill in between changes nothing."""
+    lines = ["image,label,split"]
+    for i in range(28):
+        paint(tmp_path / f"{i}.png", i % 2, i)
+        label = "red" if (i % 2 == 0) != (i % 4 == 3) else "green"
+        lines.append(f"{i}.png,{label},{'train' if i < 8 else 'val'}")
+    table = tmp_path / "data.csv"
+    table.write_text("\n".join(lines))
+    given = options(augment="none", epochs=3, lr=3e-2)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    done = tnet("train", table, "--out", whole, "--json", *given)
+    assert done.code == 0, done.err
+    found = json.loads(done.out)["calibration"]
+    assert found["reason"] is None
+    assert found["images"] == 20
+    assert found["log_loss"][1] < found["log_loss"][0]
+    assert f"calibration: temperature {found['temperature']:.3g}, fitted on 20" in done.err
+    assert load(whole / "model.safetensors").calibration == found["temperature"]
+    with pytest.MonkeyPatch.context() as patch:
+        at_batch(5, lambda: 1 / 0, patch)
+        assert tnet("train", table, "--out", parts, *given).code == 1
+    done = tnet("train", table, "--out", parts, "--json", *given)
+    assert json.loads(done.out)["calibration"] == found
+    model, out = whole / "model.safetensors", tmp_path / "o"
+    assert tnet("classify", tmp_path / "0.png", "--model", model, "--out", out).code == 0
+    walk = Walk.from_json((out / "walks" / "0.json").read_text(encoding="utf-8"))
+    soft = np.exp(walk.logits / found["temperature"])
+    assert walk.confidence == pytest.approx((soft / soft.sum()).max())
+    assert rows(out / "predictions.csv")[0]["confidence"] == str(walk.confidence)
 
 
 def test_a_run_is_of_one_configuration_one_table_and_one_process(

@@ -22,6 +22,7 @@ COMMANDS = (
         "info",
         "classify",
         "export",
+        "report",
         "split",
         "train",
         "evaluate",

@@ -19,7 +19,7 @@ from tnet.adapters.drawing import (
     shortened,
     text_width,
 )
-from tnet.adapters.footer import _cost, _percent, _scale_bar
+from tnet.adapters.footer import _cost, _scale_bar, sure
 from tnet.adapters.overlay import draw_walk
 from tnet.adapters.sheet import MARGIN, arrange, on_page
 from tnet.geometry import Region
@@ -224,14 +224,14 @@ def test_the_scale_bar(
 def test_what_it_cost() -> None:
     pyramid = open_array(np.zeros((100, 100, 3), np.uint8))
     walk = walk_over(pyramid, seconds=0.123)
-    said = "1 glimpse · 4096 pixels looked at · 41 % of 10000 (100 x 100) · 0.12 s"
+    said = "1 glimpse · 4,096 pixels looked at · 41 % of 10,000 (100 x 100) · 0.12 s"
     assert _cost(walk) == said
     big = replace(walk, width=40_000, height=30_000, glimpses=walk.glimpses * 300)
     assert "300 glimpses · 1.23 million pixels looked at · 0.1 % of 1.2 billion" in _cost(big)
 
 
 def test_probabilities_are_not_rounded_to_certainty() -> None:
-    assert [_percent(p) for p in (0.5, 0.99949, 0.99999, 1.0)] == [
+    assert [sure(p) for p in (0.5, 0.99949, 0.99999, 1.0)] == [
         "50.0 %", "99.9 %", "> 99.9 %", "100.0 %",
     ]  # fmt: skip
 

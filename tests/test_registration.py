@@ -1,7 +1,7 @@
 """Targets planted at known places come back from every export at these places.
 
 Images have odd sizes, and levels an odd number of times smaller. What was written is read by
-others: json, Pillow, tensorstore, tifffile, sqlite3; rasterio and shapely where they are installed.
+others: json, Pillow, tensorstore, tifffile, sqlite3, rasterio (which is GDAL), shapely.
 """
 
 import csv
@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
+import shapely
 import tensorstore as ts
 import tifffile
 import zarr
@@ -247,7 +249,6 @@ def test_gpkg(planted: Planted) -> None:
 
 
 def test_readers_of_the_ground_agree(planted: Planted) -> None:
-    rasterio: Any = pytest.importorskip("rasterio", reason="rasterio reads GeoTIFF through GDAL")
     with rasterio.open(planted.folder / "image-heat.tif") as file:
         values, found = file.read(1), file.transform
         assert np.isnan(file.nodata)
@@ -262,7 +263,6 @@ def test_readers_of_the_ground_agree(planted: Planted) -> None:
 
 
 def test_shapely_agrees(planted: Planted) -> None:
-    shapely: Any = pytest.importorskip("shapely", reason="shapely reads GeoJSON and WKB")
     read: Callable[[str], Any] = shapely.from_geojson
     found = read((planted.folder / "image.geojson").read_text(encoding="utf-8")).geoms[2]
     target = planted.target

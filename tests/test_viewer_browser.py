@@ -1,16 +1,16 @@
 """The viewer as a person uses it: Chromium opens it, looks, clicks, plays, and stays at home."""
 
 import io
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from browser import MAGENTA, Watch, chromium
 from command_line import write_png
 from PIL import Image
-from playwright.sync_api import Browser, ConsoleMessage, Page, Response, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from viewer_server import EVIL, TOKEN, Running, running, walk_of, write_walk
 
 from tnet.adapters import open_pyramid
@@ -19,10 +19,11 @@ from tnet.errors import UsageError
 from tnet.geometry import Region
 from tnet.scripts.viewer.assets import load_assets
 
+__all__ = ["chromium"]  # a fixture
+
 WIDTH, HEIGHT = 3001, 2003
 SQUARE = Region(1800, 700, 300, 300)
 OTHERS = (Region(200, 1500, 300, 300), Region(2500, 100, 20, 20))
-MAGENTA = (255, 0, 255)
 LINE = 2.5  # pixels of the screen, see style.css
 
 
@@ -49,38 +50,6 @@ def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     (folder / "attention" / "b" / "2.png").write_bytes(drawn[2])
     with running(folder, assets=assets) as server:
         yield server
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found is None:
-        pytest.skip("NOT TESTED IN A BROWSER: chromium is missing; apt-get install chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found)
-        yield browser
-        browser.close()
-
-
-class Watch:
-    """What a page did that it should not have."""
-
-    def __init__(self, page: Page) -> None:
-        self.asked: list[str] = []
-        self.troubles: list[str] = []
-        page.on("request", lambda request: self.asked.append(request.url))
-        page.on("console", self._heard)
-        page.on("pageerror", lambda error: self.troubles.append(str(error)))
-        page.on("dialog", lambda dialog: self.troubles.append(f"dialog: {dialog.message}"))
-        page.on("response", self._answered)
-
-    def _heard(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self.troubles.append(message.text)
-
-    def _answered(self, answer: Response) -> None:
-        if answer.status >= 400:
-            self.troubles.append(f"{answer.status} {answer.url}")
 
 
 @pytest.fixture

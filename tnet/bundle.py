@@ -5,7 +5,9 @@ comes from, as JSON under the key ``tnet``. Nothing in a file is ever executed: 
 up by name, and its options are plain values that the recipe checks.
 """
 
+import hashlib
 import json
+import math
 import os
 from contextlib import suppress
 from dataclasses import asdict
@@ -79,6 +81,8 @@ def save(
     }
     if model.multilabel:
         header["multilabel"] = True
+    if model.calibration != 1:
+        header["calibration"] = model.calibration
     try:
         text = json.dumps(header, allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -129,9 +133,11 @@ def load(model: str | Path, *, device: str | torch.device = "cpu") -> TNet:
     """
     path = _find(model)
     header = read_header(path)
+    sha256 = _digest(path)
     built = _rebuild(header, path)
     _fill(built, path)
     built.name = path.name.removesuffix(_SUFFIX)
+    built.sha256 = sha256
     return built.to(device).eval()
 
 
@@ -187,6 +193,15 @@ def _find(model: str | Path) -> Path:
     return path
 
 
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelFileError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
 def _foreign(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(4)
@@ -225,6 +240,9 @@ def _rebuild(header: dict[str, Any], path: Path) -> TNet:
         model.classes = classes
         model.training_record = dict(header["training"])
         model.multilabel = bool(header.get("multilabel", False))
+        model.calibration = float(header.get("calibration", 1.0))
+        if not 0 < model.calibration < math.inf:
+            raise UsageError(f"its calibration must be above 0, and is {model.calibration}")
     except ModelFileError:
         raise
     except TNetError as error:

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tnet.calibration import probabilities_of
 from tnet.errors import UsageError
 from tnet.inference import inferring
 from tnet.maps import class_index
 from tnet.model import TNet
-from tnet.record import Walk, sigmoid, softmax
+from tnet.record import Walk
 
 # The weights of a set of glimpses are then those of all of them, made to sum to 1 again.
 _FROM_RECORD = ("mean", "attention", "maxout")
@@ -141,9 +142,8 @@ def _probabilities(
 ) -> NDArray[np.float64]:
     """Return a class's probability for sets of glimpses, (...,) for ``kept`` (..., T)."""
     logits_SK = subset_logits(walk, kept.reshape(-1, kept.shape[-1]), model)
-    to_probabilities = sigmoid if walk.multilabel else softmax
-    found = [to_probabilities(logits_K)[number] for logits_K in logits_SK.tolist()]
-    return np.array(found).reshape(kept.shape[:-1])
+    found_SK = probabilities_of(logits_SK, multilabel=walk.multilabel, temperature=walk.temperature)
+    return found_SK[:, number].reshape(kept.shape[:-1])
 
 
 def _looked(walk: Walk) -> NDArray[np.bool_]:

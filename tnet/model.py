@@ -120,8 +120,8 @@ class TNet(nn.Module):
         plan: the walk that this model is made for; another may be given at inference.
         classes: names, in the order of the logits.
 
-    It expects 8-bit RGB until :meth:`expect` says otherwise. Four attributes may be set on a
-    finished model:
+    It expects 8-bit RGB until :meth:`expect` says otherwise. These may be set on a finished
+    model:
 
     Attributes:
         scout: takes the first look in the backbone's place, see :class:`Scout`; None for none.
@@ -130,6 +130,8 @@ class TNet(nn.Module):
         temperature: what the location module's logits are divided by while training; above 1
             the draws explore more. It is not kept in the model's file.
         multilabel: classes do not exclude one another: each has a probability of its own.
+        calibration: what the logits are divided by where they become probabilities, see
+            :mod:`tnet.calibration`.
     """
 
     mean: Tensor
@@ -160,7 +162,9 @@ class TNet(nn.Module):
         self.standard: nn.Module | None = None
         self.temperature = 1.0
         self.multilabel = False
+        self.calibration = 1.0
         self.name = ""
+        self.sha256 = ""  # of the file that it was loaded from, if it was
         # What the model was built from and what it learned from; kept in its file.
         self.recipe: tuple[str, dict[str, Any]] | None = None
         self.training_record: dict[str, Any] = {}

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tnet.calibration import softmax
 from tnet.errors import DataError
 from tnet.geometry import Region
 from tnet.glimpse import Chances, Glimpse
 
-__all__ = ["NO_EVIDENCE", "SCHEMA", "Chances", "Glimpse", "Walk", "sigmoid", "softmax"]
+__all__ = ["NO_EVIDENCE", "SCHEMA", "Chances", "Glimpse", "Walk", "softmax"]
 
 SCHEMA = "tnet.walk/1"
 
@@ -26,7 +27,10 @@ NO_EVIDENCE = "no evidence"
 _ADDITIVE = ("mean", "weighting", "attention", "maxout")
 
 # What walks lack that were written before these came, and what they then are.
-_LATER: dict[str, Any] = {"first_view": None, "multilabel": False, "grids": [], "aggregate": ""}
+_LATER: dict[str, Any] = {
+    "first_view": None, "multilabel": False, "grids": [], "aggregate": "",
+    "temperature": 1.0, "made": {},
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +43,8 @@ class Walk:
         classes: names, in the order of the logits.
         logits: float64 (classes,); the bias and all glimpses' contributions add up to it. NaN
             for an image without evidence.
-        probabilities: float64 (classes,), the softmax of the logits; with ``multilabel`` the
-            logistic function of each.
+        probabilities: float64 (classes,), the softmax of the logits divided by ``temperature``;
+            with ``multilabel`` the logistic function of each.
         outcome: "class", or "no evidence" for an image of nothing but background.
         bias: the classifier's bias, a number a class.
         glimpses: in the order of the levels; parents come before their children.
@@ -59,6 +63,9 @@ class Walk:
             their glimpses.
         aggregate: name of what made one feature out of all: "mean", "weighting", "attention",
             "maxout", "aff", "iaff", or another module's class; "" where it is not known.
+        temperature: of the model's calibration, see :mod:`tnet.calibration`; 1 is none.
+        made: by which versions of tnet and torch, and the SHA-256 of the model's file, as
+            "tnet", "torch" and "model_sha256"; what is not known is left out.
     """
 
     image: str
@@ -85,6 +92,8 @@ class Walk:
     multilabel: bool = False
     grids: tuple[Chances, ...] = ()
     aggregate: str = ""
+    temperature: float = 1.0
+    made: dict[str, str] = field(default_factory=dict)
 
     @property
     def additive(self) -> bool:
@@ -217,6 +226,7 @@ def _rebuild(record: dict[str, Any]) -> dict[str, Any]:
     for name in ("classes", "bias", "view", "spacing", "transform", "notes", "first_view"):
         if values[name] is not None:
             values[name] = tuple(values[name])
+    values["made"] = dict(values["made"])
     values["glimpses"] = tuple(
         Glimpse(
             **(
@@ -252,6 +262,8 @@ def _check(walk: Walk) -> None:
         "contributions": all(len(glimpse.contributions) == count for glimpse in walk.glimpses),
         "glimpses": _is_tree(walk.glimpses),
         "aggregate": isinstance(walk.aggregate, str),
+        "temperature": 0 < walk.temperature < math.inf,
+        "made": all(isinstance(text, str) for text in walk.made.values()),
         "grids": all(_is_distribution(grid, len(walk.glimpses)) for grid in walk.grids),
     }
     wrong = [name for name, good in fits.items() if not good]
@@ -279,15 +291,3 @@ def _is_distribution(grid: Chances, glimpses: int) -> bool:
         and len(grid.probabilities) == grid.grid().cells
         and all(0 <= p <= 1 for p in said)
     )
-
-
-def sigmoid(logits: Sequence[float]) -> NDArray[np.float64]:
-    """Return each logit's own probability, float64."""
-    # As a hyperbolic tangent it overflows nowhere.
-    return 0.5 * (1 + np.tanh(np.asarray(logits, dtype=np.float64) / 2))
-
-
-def softmax(logits: Sequence[float]) -> NDArray[np.float64]:
-    """Return probabilities, float64, of a row of logits."""
-    shifted = np.exp(np.asarray(logits, dtype=np.float64) - np.max(logits))
-    return shifted / shifted.sum()

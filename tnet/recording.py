@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tnet import __version__
+from tnet.calibration import probabilities_of
 from tnet.descent import root
 from tnet.errors import DataError
 from tnet.model import TNet
 from tnet.plan import Plan
 from tnet.pyramid import Pyramid
-from tnet.record import NO_EVIDENCE, Chances, Glimpse, Walk, sigmoid, softmax
+from tnet.record import NO_EVIDENCE, Chances, Glimpse, Walk
 from tnet.trace import Trace
 
 
@@ -127,7 +130,9 @@ def _walk(
         height=pyramid.height,
         classes=model.classes,
         logits=logits,
-        probabilities=sigmoid(logits) if model.multilabel else softmax(logits),
+        probabilities=probabilities_of(
+            logits, multilabel=model.multilabel, temperature=model.calibration
+        ),
         outcome=outcome,
         bias=tuple(model.classifier.linear.bias.double().tolist()),
         glimpses=tuple(glimpses),
@@ -148,7 +153,15 @@ def _walk(
             if visit in tables.chances
         ),
         aggregate=str(getattr(model.aggregate, "name", type(model.aggregate).__name__)),
+        temperature=model.calibration,
+        made=_made(model),
     )
+
+
+def _made(model: TNet) -> dict[str, str]:
+    """Return what made a walk."""
+    known = {"tnet": __version__, "torch": str(torch.__version__)}
+    return known | ({"model_sha256": model.sha256} if model.sha256 else {})
 
 
 def _glimpses(trace: Trace, tables: _Tables, mine: Sequence[int]) -> list[Glimpse]:

@@ -62,6 +62,7 @@ class Training(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
+        self.model.sha256 = ""  # what learns is not what its file holds any more
         self.settings = settings or Settings()
         self.plan = plan or model.plan
         self.memory = memory
@@ -80,6 +81,11 @@ class Training(lightning.LightningModule):
         """How much of training is done, from 0 to 1; 0 where its length is not known."""
         steps = self.settings.steps
         return min(self.global_step / max(steps, 1), 1.0) if steps else 0.0
+
+    @property
+    def scores(self) -> Scores:
+        """The predictions of the last pass over the validation images."""
+        return self._scores
 
     def train(self, mode: bool = True) -> "Training":
         """Set the mode; what is frozen stays in evaluation mode."""

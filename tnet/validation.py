@@ -12,6 +12,7 @@ from torchmetrics.functional.classification import (
     binary_specificity,
 )
 
+from tnet.calibration import Calibration, calibrate
 from tnet.supervision import Boxes, found_boxes
 from tnet.trace import Trace
 
@@ -20,7 +21,7 @@ class Scores:
     """Collects predictions, and says how good all of them are together."""
 
     def __init__(self) -> None:
-        self._probability: list[Tensor] = []
+        self._logits: list[Tensor] = []
         self._target: list[Tensor] = []
 
     def add(self, logits_BK: Tensor, target: Tensor) -> None:
@@ -30,9 +31,7 @@ class Scores:
             logits_BK: float (B, K).
             target: int64 (B,), class indices, or float (B, K), 1 where a class is present.
         """
-        logits_BK = logits_BK.detach().float().cpu()
-        single = target.ndim == 1
-        self._probability.append(logits_BK.softmax(dim=1) if single else logits_BK.sigmoid())
+        self._logits.append(logits_BK.detach().float().cpu())
         self._target.append(target.cpu())
 
     def results(self) -> dict[str, float]:
@@ -45,8 +44,9 @@ class Scores:
         """
         if not self._target:
             return {"balanced_accuracy": float("nan"), "auroc": float("nan")}
-        probability_BK, target = torch.cat(self._probability), torch.cat(self._target)
+        logits_BK, target = torch.cat(self._logits), torch.cat(self._target)
         single = target.ndim == 1
+        probability_BK = logits_BK.softmax(dim=1) if single else logits_BK.sigmoid()
         classes = range(probability_BK.shape[1])
         predicted_BK = probability_BK > 0.5
         if single:
@@ -67,6 +67,14 @@ class Scores:
             if not one_sided:
                 areas.append(binary_auroc(probability_BK[:, k], present_B))
         return {"balanced_accuracy": _mean(accuracies), "auroc": _mean(areas)}
+
+    def calibration(self) -> Calibration:
+        """Return the temperature under which the predictions fit the labels best."""
+        if not self._target:
+            return calibrate(np.empty((0, 1)), np.empty(0, dtype=np.int64))
+        target = torch.cat(self._target)
+        present = target.numpy() if target.ndim == 1 else (target > 0.5).numpy()
+        return calibrate(torch.cat(self._logits).double().numpy(), present)
 
 
 class Recall:

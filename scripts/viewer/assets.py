@@ -35,7 +35,8 @@ def load_assets() -> dict[str, Asset]:
     if not library.is_file():
         raise UsageError(
             "the viewer lacks OpenSeadragon, which draws its images: run `bash scripts/assets.sh` "
-            "in TNet's source folder, and install TNet again if it was not installed with -e"
+            "in TNet's source folder, and install TNet again if it was not installed with -e; "
+            "`tnet report` needs none of it"
         )
     files = [file for file in _OURS.iterdir() if file.suffix in _TYPES]
     return {file.name: Asset(file.read_bytes(), _TYPES[file.suffix]) for file in [*files, library]}

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Literal
 
+from tnet.adapters.footer import sure
 from tnet.scripts.markup import Html, joined, tag
-from tnet.scripts.report import percent
+from tnet.scripts.output import percent
 from tnet.scripts.viewer.cohort import Entry
 
 Sort = Literal["uncertain", "name", "label"]
@@ -94,21 +95,15 @@ def _item(entry: Entry) -> Html:
     )
 
 
-def _sure(confidence: float) -> str:
-    """Return a probability in percent; what is not certain does not read so."""
-    value = 100 * confidence
-    return "> 99.9 %" if 99.95 <= value < 100 else f"{value:.1f} %"
-
-
 def _said(entry: Entry) -> list[Html]:
     name = tag("span", entry.title, class_="name")
     if entry.walk is None:
         return [name]
-    sure = "" if entry.confidence is None else f" {_sure(entry.confidence)}"
+    claimed = "" if entry.confidence is None else f" {sure(entry.confidence)}"
     looked = f"{entry.glimpses} glimpses, {percent(entry.share or 0)} % of the pixels"
     bar = tag("meter", min="0", max="1", value=str(entry.confidence or 0), aria_label="probability")
     return [
-        tag("b", joined(entry.label, tag("span", sure, class_="sure"))),
+        tag("b", joined(entry.label, tag("span", claimed, class_="sure"))),
         bar,
         name,
         tag("span", looked, class_="looked"),
