@@ -115,6 +115,9 @@ def run() -> int:
         if leaving.code == INTERRUPTED:
             say("interrupted")
         return leaving.code if isinstance(leaving.code, int) else 0
+    except KeyboardInterrupt:  # while libraries were loading or unloading
+        say("interrupted")
+        return INTERRUPTED
     except BrokenPipeError:  # the reader has left, as `head` does
         _drop_output()
         return 1

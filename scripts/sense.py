@@ -1,5 +1,6 @@
 """Settings that a training could take and that would do nothing there, told before it begins."""
 
+from tnet.aggregate import Mean
 from tnet.errors import UsageError
 from tnet.scripts.fitting import Task
 
@@ -24,6 +25,11 @@ def without_effect(task: Task) -> list[str]:
     if supervise and not settings.supervise:
         notes.append(
             f"supervise={supervise:g} teaches nothing, for the plan looks once and chooses nothing"
+        )
+    if settings.distill and isinstance(task.model.aggregate, Mean):
+        notes.append(
+            f"distill={settings.distill:g} teaches that all glimpses are worth the same, for "
+            "aggregate=mean weighs none; choose another one"
         )
     if config.batch * config.samples == 1:
         alone = "with batch=1 and samples=1 a step has one walk"

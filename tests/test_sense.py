@@ -51,6 +51,11 @@ def task_of(path: Path, **values: Any) -> Task:
     return Task(model, "none", parts_of(path, **values), config, "none")
 
 
+def test_a_mean_has_nothing_to_distill(tmp_path: Path) -> None:
+    (note,) = without_effect(task_of(table(tmp_path), distill=1))
+    assert note.startswith("distill=1 teaches that all glimpses are worth the same")
+
+
 def test_boxes_are_needed_to_learn_from_boxes(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"data\.csv: supervise=1 .* no image .* a box or a mask;"):
         without_effect(task_of(table(tmp_path), supervise=1))
