@@ -292,7 +292,7 @@ def test_the_command_makes_a_model_that_classifies(
     command = ("models", "import", checkpoint, "--arch", "van_b0", "-o", output)
     done = tnet(*command)
     assert (done.code, done.err) == (0, "")
-    assert "van_b0, 3 bands, 1000 classes, a backbone of 3.8 M parameters" in done.out
+    assert "van_b0, 3 bands, 1,000 classes, a backbone of 3.8 M parameters" in done.out
     assert json.loads(tnet(*command, "--json").out)["classes"] == 1000
     image = write_png(tmp_path / "a.png", picture(224, 224))
     said = json.loads(tnet("classify", image, "--model", output, "--json").out)["results"][0]
