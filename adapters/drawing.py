@@ -175,11 +175,12 @@ def badge(
     """Lay a numbered disc onto an RGBA layer."""
     disc(layer, centre, radius, colour, PAPER)
     size = max(7, round(radius * (1.35 if number < 10 else 1.1)))
-    ink = INK if _light(colour) else PAPER
+    ink = INK if is_light(colour) else PAPER
     ImageDraw.Draw(layer).text(centre, str(number), font=font(size), fill=(*ink, 255), anchor="mm")
 
 
-def _light(colour: Colour) -> bool:
+def is_light(colour: Colour) -> bool:
+    """Say whether dark ink reads better on a colour."""
     return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2] > 140
 
 

@@ -58,17 +58,32 @@ def _draw_scale(page: Image.Image, walk: Walk, sheet: Sheet, place: tuple[int, i
 
 def _scale_bar(walk: Walk, sheet: Sheet) -> tuple[int, str] | None:
     """Return the bar's length on the page, in pixels, and what it says; at most a fifth."""
+    across = sheet.panel[2] - sheet.panel[0]
+    bar = round_bar(walk, max(across, sheet.px(400)) / across / 5)
+    if bar is None:
+        return None
+    length, share = bar
+    size, unit = next(((s, u) for s, u in _LENGTHS if length >= s), _LENGTHS[-1])
+    return max(1, round(share * across)), f"{length / size:g} {unit}"
+
+
+def round_bar(walk: Walk, share: float) -> tuple[float, float] | None:
+    """Return a round length for a scale bar, in metres and as a share of the image's width.
+
+    None where the size of a pixel is not known.
+
+    Args:
+        walk: over the image.
+        share: of the width, near which the length is to be.
+    """
     metres = METRES.get(walk.unit or "")
     if walk.spacing is None or metres is None:
         return None
-    across = sheet.panel[2] - sheet.panel[0]
     whole = walk.width * walk.spacing[0] * metres
     if not 0 < whole < math.inf:
         return None
-    wanted = max(across, sheet.px(400)) / across * whole / 5
-    length = round_length(wanted)
-    size, unit = next(((s, u) for s, u in _LENGTHS if length >= s), _LENGTHS[-1])
-    return max(1, round(length / whole * across)), f"{length / size:g} {unit}"
+    length = round_length(share * whole)
+    return length, length / whole
 
 
 def _draw_legend(page: Image.Image, walk: Walk, sheet: Sheet, place: tuple[int, int]) -> None:

@@ -1,6 +1,5 @@
 """The report of an evaluation as one HTML page that needs nothing else, not even the network."""
 
-import base64
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tnet.scripts.evaluation_confusion import confusion
 from tnet.scripts.evaluation_report import FIGURES, calibration_text, interval, number, steps_text
 from tnet.scripts.figures import curve_figure, reliability_figure
-from tnet.scripts.markup import Html, joined, section, table, tag
+from tnet.scripts.markup import Html, embedded, joined, section, table, tag
 from tnet.scripts.output import counted, percent
 from tnet.scripts.page_style import document
 
@@ -212,10 +211,8 @@ def _mistakes(mistakes: "Sequence[Mistake]") -> Html | None:
         )
         picture = None
         if mistake.picture is not None:
-            data = base64.b64encode(mistake.picture).decode()
-            picture = tag(
-                "img", src=f"data:image/jpeg;base64,{data}", alt=f"walk over {mistake.image}"
-            )
+            source = embedded(mistake.picture, "jpeg")
+            picture = tag("img", src=source, alt=f"walk over {mistake.image}")
         figures.append(tag("figure", picture, caption))
     return section("Surest mistakes", tag("div", *figures, class_="pair"))
 

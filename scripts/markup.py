@@ -1,5 +1,6 @@
 """HTML and SVG as values: what is text is escaped, so that no file name or label can be markup."""
 
+import base64
 from html import escape
 from typing import TypeAlias
 
@@ -41,6 +42,11 @@ def joined(*children: "str | None") -> Html:
             if child is not None
         )
     )
+
+
+def embedded(content: bytes, kind: str) -> str:
+    """Return a picture as an address that holds it; ``kind`` is "jpeg" or "png"."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def section(title: str, *parts: "str | None") -> Html:

@@ -6,9 +6,9 @@ import numpy as np
 
 from tnet.adapters.footer import short_count, sure
 from tnet.record import Walk
-from tnet.scripts.markup import Html, joined, tag
+from tnet.scripts.markup import Html, embedded, joined, tag
 from tnet.scripts.output import percent
-from tnet.scripts.report_drawing import badge, embedded
+from tnet.scripts.report_drawing import badge
 from tnet.scripts.report_pictures import Pictures, smaller
 
 _TELLING = 3  # glimpses beside the answer

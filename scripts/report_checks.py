@@ -107,8 +107,6 @@ _NO_PIXELS = "its pixels were not kept; `tnet classify --pixels` does"
 def _faith(walk: Walk, model: "TNet | None") -> tuple[Faithfulness | None, str]:
     """Return how the probability falls and rises, or why nobody knows."""
     count = len(walk.glimpses)
-    if walk.label is None:
-        return None, "the model gave no answer"
     if count > _MOST:
         return None, f"{count:,} glimpses are too many for it here"
     with suppress(UsageError):

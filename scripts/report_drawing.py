@@ -3,20 +3,19 @@
 The picture of the image is in the page once; every drawing uses it.
 """
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
-from tnet.adapters.drawing import Box, Colour, css, level_colour, round_length
+from tnet.adapters.drawing import Box, Colour, css, is_light, level_colour
 from tnet.adapters.exports.colours import Scale
 from tnet.adapters.exports.heat import Heat
-from tnet.adapters.footer import METRES
+from tnet.adapters.footer import round_bar
 from tnet.adapters.overlay import holds_number, number_spots
 from tnet.geometry import Region
 from tnet.record import Walk
-from tnet.scripts.markup import Html, joined, tag
+from tnet.scripts.markup import Html, embedded, joined, tag
 from tnet.scripts.report_pictures import MOST_GROUND, jpeg, png
 
 SIDE = 1000  # units of a drawing's longer side
@@ -55,11 +54,6 @@ class Sight:
             return None
         scale = SIDE / max(walk.width, walk.height)
         return Region(*(v * scale for v in (inside.x, inside.y, inside.width, inside.height)))
-
-
-def embedded(content: bytes, kind: str) -> str:
-    """Return a picture as an address that holds it; ``kind`` is "jpeg" or "png"."""
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def walk_drawing(sight: Sight, ground: Image.Image | None) -> Html:
@@ -237,8 +231,7 @@ def _pixels(box: Region | None) -> Box | None:
 
 
 def _number(text: str, x: float, y: float, ground: Colour) -> Html:
-    light = 0.299 * ground[0] + 0.587 * ground[1] + 0.114 * ground[2] > 140
-    return tag("text", text, x=x, y=y, class_="dark" if light else "light")
+    return tag("text", text, x=x, y=y, class_="dark" if is_light(ground) else "light")
 
 
 def _disc(sight: Sight, index: int, colour: Colour) -> Html | None:
@@ -260,17 +253,13 @@ def _disc(sight: Sight, index: int, colour: Colour) -> Html | None:
 
 def _scale_bar(sight: Sight) -> Html | None:
     """Draw a bar of a round length at the lower left, where the size of a pixel is known."""
-    walk = sight.walk
-    metres = METRES.get(walk.unit or "")
-    if walk.spacing is None or metres is None:
+    bar = round_bar(sight.walk, 1 / 5)
+    if bar is None:
         return None
+    length, share = bar
     wide, high = sight.size
-    whole = walk.width * walk.spacing[0] * metres
-    if not 0 < whole < float("inf"):
-        return None
-    length = round_length(whole / 5)
     size, unit = next(((s, u) for s, u in _LENGTHS if length >= s), _LENGTHS[-1])
-    across = length / whole * wide
+    across = share * wide
     return tag(
         "g",
         tag("rect", x=14, y=high - 46, width=across + 20, height=34, rx=4, class_="plate"),

@@ -9,9 +9,9 @@ from tnet.adapters.footer import level_name
 from tnet.geometry import Region
 from tnet.maps import path_probabilities
 from tnet.record import Walk
-from tnet.scripts.markup import Html, joined, section, tag
+from tnet.scripts.markup import Html, embedded, joined, section, tag
 from tnet.scripts.output import counted, percent
-from tnet.scripts.report_drawing import badge, embedded
+from tnet.scripts.report_drawing import badge
 from tnet.scripts.report_pictures import Pictures, own_size
 
 MOST = 120  # cards; the tables of `tnet export` hold all glimpses

@@ -11,10 +11,9 @@ from urllib.parse import quote
 from PIL import Image
 
 from tnet.adapters.footer import sure
-from tnet.scripts.markup import Html, joined, section, table, tag
+from tnet.scripts.markup import Html, embedded, joined, section, table, tag
 from tnet.scripts.output import counted, percent
 from tnet.scripts.page_style import document
-from tnet.scripts.report_drawing import embedded
 from tnet.scripts.report_style import STYLE
 from tnet.scripts.viewer.cohort import Entry
 
