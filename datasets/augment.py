@@ -5,9 +5,9 @@ any other, and only what is looked at is ever changed.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.random import Generator, SeedSequence, default_rng
@@ -22,6 +22,8 @@ from tnet.geometry import Region
 from tnet.pyramid import Pyramid
 
 Name = Literal["none", "light", "slide", "scene", "strong"]
+
+_SWITCHES = ("flips", "rotate")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Augment:
         most = {"hue": 0.5, "blur": 10.0}
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.type is bool or field.type == "bool":
+            if field.name in _SWITCHES:
                 if not isinstance(value, bool):
                     raise UsageError(f"augment: {field.name} must be true or false, got {value!r}")
                 continue
@@ -83,6 +85,21 @@ class Augment:
         if name not in _NAMED:
             raise UsageError(f"augment must be one of {', '.join(get_args(Name))}, got {name!r}")
         return _NAMED[name]
+
+    def but(self, changes: Mapping[str, Any]) -> "Augment":
+        """Return the same with other numbers: {"shift": 0.1}.
+
+        Raises:
+            UsageError: if there is no such number, or one makes no sense.
+        """
+        known = [field.name for field in fields(self)]
+        for name, value in changes.items():
+            if name not in known:
+                raise UsageError(f"augment: there is no {name!r}, only {', '.join(known)}")
+            if isinstance(value, bool) != (name in _SWITCHES) or not isinstance(value, int | float):
+                kind = "true or false" if name in _SWITCHES else "a number"
+                raise UsageError(f"augment: {name} must be {kind}, got {value!r}")
+        return replace(self, **changes)
 
 
 _NAMED = {

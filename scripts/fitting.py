@@ -30,6 +30,7 @@ from tnet.settings import Sample, Settings
 from tnet.task import Training
 
 if TYPE_CHECKING:
+    from tnet.datasets.augment import Augment
     from tnet.memory import Memory
 
 _CHATTY = ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "lightning")
@@ -52,7 +53,7 @@ class Task:
         freeze: what of it does not.
         parts: the images.
         config: how.
-        augment: name of how images are varied.
+        augment: name of how images are varied; numbers of ``config.vary`` go before its own.
         absent: class of a glimpse that shows no box; -100 is none.
     """
 
@@ -86,18 +87,30 @@ class Task:
     @property
     def remembers(self) -> bool:
         """Whether a view's feature stays what it is, so that looks can be remembered."""
-        return self.freeze == "backbone" and self.augment == "none"
+        from tnet.datasets.augment import Augment
+
+        return self.freeze == "backbone" and self.variation == Augment()
+
+    @property
+    def variation(self) -> "Augment":
+        """How far images are changed while training."""
+        from tnet.datasets.augment import Augment
+
+        return Augment.named(self.augment).but(self.config.vary or {})
+
+    @property
+    def varied(self) -> str:
+        """How images are changed, in a few words."""
+        numbers = ", ".join(f"{name} {value}" for name, value in (self.config.vary or {}).items())
+        return f"{self.augment}, but {numbers}" if numbers else self.augment
 
     def images(self, *, train: bool) -> Images:
         """Return the images to learn from, or those to measure on."""
-        from tnet.datasets.augment import Augment
-
-        varied = train and self.augment != "none"
         return Images(
             self.parts.train if train else self.parts.val,
             self.parts.manifest,
             seed=self.config.seed,
-            augment=Augment.named(self.augment) if varied else None,
+            augment=self.variation if train else None,
             expects=self.model.expects,
             keep_open=max(self.config.keep_open, self.config.batch),
             mpp=self.config.mpp,

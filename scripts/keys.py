@@ -145,6 +145,9 @@ class Keys:
         "scene",
         "strong",
     )
+    vary: dict[str, Any] | None = _key(  # noqa: RUF009 - a field, as the others
+        None, "named", "numbers of `augment` that differ: {shift: 0.1, flips: false}"
+    )
     balanced: bool = _key(False, "truth", "draw images of rare classes as often as others")
     looks: str | None = _text(
         None,

@@ -62,7 +62,7 @@ def announced(ready: Ready, device: str, tell: Tell) -> dict[str, Any]:
     tell(
         f"{counted(config.epochs, 'epoch')} of {counted(task.batches, 'batch', 'batches')} of "
         f"{counted(config.batch, 'image')} on the {device} ({precision(config, device)}), images "
-        f"varied: {task.augment}"
+        f"varied: {task.varied}"
     )
     return {
         "plan": plan.to_dict(),

@@ -127,6 +127,9 @@ def prepared(data: Path, config: Config) -> Ready:
         UsageError: if something does not go together.
         DataError: if the images or weights are unfit.
     """
+    from tnet.datasets.augment import Augment
+
+    Augment().but(config.vary or {})  # refused before thousands of images are opened
     manifest = manifest_of(data, config)
     parts = parted(manifest, config, _told())
     names = [str(entry.image) for entry in parts.train]

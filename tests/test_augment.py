@@ -371,3 +371,24 @@ def test_settings_are_plain_and_checked() -> None:
     for values in wrong:
         with pytest.raises(UsageError, match=f"augment: {next(iter(values))} must be"):
             Augment(**values)
+
+
+def test_single_numbers_go_before_the_named_ones() -> None:
+    changed = Augment.named("scene").but({"flips": False, "shift": 0.2})
+    assert changed == replace(Augment.named("scene"), flips=False, shift=0.2)
+    assert Augment.named("light").but({}) == Augment.named("light")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"shif": 0.1}, "augment: there is no 'shif', only flips, rotate, crop, shift"),
+        ({"flips": 0.5}, "augment: flips must be true or false, got 0.5"),
+        ({"shift": True}, "augment: shift must be a number, got True"),
+        ({"shift": "much"}, "augment: shift must be a number, got 'much'"),
+        ({"shift": 3}, "augment: shift must be from 0 to 1, got 3"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        Augment().but(changes)

@@ -117,7 +117,17 @@ def test_a_table_becomes_a_model(tnet: CommandLine, data: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "told",
-    [{}, {"accumulate": 2, "samples": 2, "baseline": "samples", "anneal": 4, "dropout": 0.2}],
+    [
+        {},
+        {
+            "accumulate": 2,
+            "samples": 2,
+            "baseline": "samples",
+            "anneal": 4,
+            "dropout": 0.2,
+            "vary": "{shift: 0.1}",
+        },
+    ],
     ids=["plain", "everything"],
 )
 def test_a_stopped_training_goes_on_as_if_nothing_had_been(

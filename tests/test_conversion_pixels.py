@@ -204,3 +204,38 @@ def test_a_mean_that_happens_to_be_nodata_is_not_missing(tmp_path: Path, hole: b
     missing = seen[..., 0] == 5
     assert missing.sum() == (25 if hole else 0)
     assert (seen[~missing] == 6).all()
+
+
+@st.composite
+def looks(draw: st.DrawFn) -> tuple[float, float, float, float, int, int]:
+    """A region, as shares of an image's sides, and the size of the view."""
+    x, y = draw(st.floats(-0.2, 0.9)), draw(st.floats(-0.2, 0.9))
+    width, height = draw(st.floats(0.02, 1.3)), draw(st.floats(0.02, 1.3))
+    return x, y, width, height, draw(st.integers(1, 60)), draw(st.integers(1, 60))
+
+
+@pytest.mark.parametrize("nodata", [None, 7.0])
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32"])
+def test_an_image_without_levels_shows_what_its_copy_shows(
+    tmp_path: Path, dtype: str, bands: int, nodata: float | None
+) -> None:
+    pixels = noise(dtype, bands, (611, 538))
+    if nodata is not None:
+        pixels = with_holes(pixels, nodata)
+    tags = [] if nodata is None else [(42113, "s", 0, str(nodata), True)]
+    source = write_tiff(tmp_path / "image.tif", pixels, extratags=tags)
+    convert(source, tmp_path / "image.zarr")
+    with open_pyramid(source) as image, open_pyramid(tmp_path / "image.zarr") as copy:
+        assert (len(image.levels), len(copy.levels)) == (1, 3)
+
+        @settings(max_examples=25, deadline=None)
+        @given(looks())
+        def check_look(look: tuple[float, float, float, float, int, int]) -> None:
+            x, y, width, height, *size = look
+            region = Region(x * 611, y * 538, width * 611, height * 538)
+            np.testing.assert_array_equal(
+                image.read(region, (size[0], size[1])), copy.read(region, (size[0], size[1]))
+            )
+
+        check_look()

@@ -18,6 +18,7 @@ ADAPTERS_MAY_USE = (
     "tnet.errors",
     "tnet.facts",
     "tnet.geometry",
+    "tnet.halving",
     "tnet.maps",
     "tnet.pyramid",
     "tnet.record",

@@ -2,19 +2,22 @@
 
 A plane is a level of the file, or an overview that we made of it and keep in memory. It hands
 out rectangles of its pixels, or of cells averaged over a whole number of pixels, and never holds
-more source pixels at a time than one block.
+more source pixels at a time than one block. Where a file has no level of half the size, a plane
+that halves another one as it is read shows what that level would hold.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tnet.halving import halve_interleaved
 from tnet.resample import box_mean, clamped
 
 Pixels = NDArray[Any]
@@ -24,13 +27,28 @@ Window = tuple[int, int, int, int]
 BLOCK_BYTES = 2**22
 OVERVIEW_SIDE = 2048
 OVERVIEW_BYTES = 2**25
+_NEAR = 0.75  # a level between two is made up where it is finer than this part of the coarser one
+
+
+class _Sized(Protocol):
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def scale_x(self) -> float: ...
+
+    @property
+    def scale_y(self) -> float: ...
 
 
 @dataclass(frozen=True)
 class Plane:
     """One resolution: ``fetch(x, y, width, height)`` returns (height, width, bands).
 
-    ``level`` is its number in the file, None for an overview that we made.
+    ``level`` is its number in the file, None for one that is made by averaging.
     """
 
     width: int
@@ -43,6 +61,45 @@ class Plane:
     nodata: float | None
     fetch: Fetch
     level: int | None = None
+
+    def in_floats(self) -> "Plane":
+        """Return the plane with its values as floats of at least 32 bits."""
+        if self.dtype.kind == "f":
+            return self
+        fetch, dtype = self.fetch, np.dtype(np.float32)
+        return replace(self, dtype=dtype, fetch=lambda *place: fetch(*place).astype(dtype))
+
+    def halved(self, times: int) -> "Plane":
+        """Return what halving ``times`` times would make of this plane, made as it is read."""
+        factor = 2**times
+        return replace(
+            self,
+            width=-(-self.width // factor),
+            height=-(-self.height // factor),
+            scale_x=self.scale_x * factor,
+            scale_y=self.scale_y * factor,
+            tile=(max(1, self.tile[0] // factor), max(1, self.tile[1] // factor)),
+            fetch=partial(self._halved, times),
+            level=None,
+        )
+
+    def _halved(self, times: int, x: int, y: int, width: int, height: int) -> Pixels:
+        """Return a rectangle of the halved plane, made block by block."""
+        factor = 2**times
+        out = np.empty((height, width, self.bands), self.dtype)
+        window = (x, y, x + width, y + height)
+        for left, top, right, bottom in self.blocks(window, (factor, factor)):
+            end_x, end_y = min(right * factor, self.width), min(bottom * factor, self.height)
+            first_x, first_y = left * factor, top * factor
+            block = self.fetch(first_x, first_y, end_x - first_x, end_y - first_y)
+            part = out[top - y : bottom - y, left - x : right - x]
+            if (low := block.min()) == block.max():  # blank background is common in big files
+                part[...] = low
+                continue
+            for _ in range(times):
+                block = halve_interleaved(block, self.nodata)
+            part[...] = block
+        return out
 
     def gather(
         self,
@@ -132,14 +189,44 @@ def overviews(base: Plane) -> list[Plane]:
     all together stay within 32 MB.
     """
     factors = overview_factors(base)
-    finest = _one_pass(base, factors[0])
-    planes = [_plane_of(finest, base, factors[0])]
+    planes = [_plane_of(_one_pass(base, factors[0]), base, factors[0])]
     for factor in factors[1:]:
-        half = box_mean(
-            planes[-1].fetch(0, 0, planes[-1].width, planes[-1].height), (2, 2), base.nodata, False
-        )
-        planes.append(_plane_of(half, base, factor))
+        last = planes[-1]
+        pixels = halve_interleaved(last.fetch(0, 0, last.width, last.height), base.nodata)
+        planes.append(_plane_of(pixels, base, factor))
     return planes
+
+
+def ladder(planes: Sequence[Plane], end: float, exact: bool = False) -> list[Plane]:
+    """Return planes and, where the next one is much coarser, those that halving would make.
+
+    Args:
+        planes: finest first.
+        end: the scale from which on other planes serve.
+        exact: make them in float32, unrounded, of integers too.
+    """
+    steps: list[Plane] = []
+    for plane, below in zip(planes, [*planes[1:], None], strict=True):
+        halved = plane.in_floats() if exact else plane
+        count = halvings(plane, below, end)
+        steps += [plane, *(halved.halved(times + 1) for times in range(count))]
+    return steps
+
+
+def halvings(level: _Sized, below: _Sized | None, end: float) -> int:
+    """Return how many levels are made up between a level and the next coarser one.
+
+    Args:
+        level: or plane.
+        below: the next one; None after the last.
+        end: the scale from which on, after the last, other planes serve.
+    """
+    stop = end if below is None else _NEAR * min(below.scale_x, below.scale_y)
+    most = (max(level.width, level.height) - 1).bit_length()  # to a single pixel
+    scale, times = max(level.scale_x, level.scale_y), 0
+    while times < most and scale * 2 ** (times + 1) < stop:
+        times += 1
+    return times
 
 
 def overview_factors(base: Plane) -> list[int]:
@@ -164,17 +251,17 @@ def overview_factors(base: Plane) -> list[int]:
 
 def _one_pass(base: Plane, factor: int) -> Pixels:
     """Average all of ``base`` by ``factor``, several blocks at a time."""
-    width, height = -(-base.width // factor), -(-base.height // factor)
-    out = np.empty((height, width, base.bands), base.dtype)
-    limits = (0, 0, base.width, base.height)
+    plane = base.halved(factor.bit_length() - 1)
+    out = np.empty((plane.height, plane.width, base.bands), base.dtype)
 
     def fill(block: Window) -> None:
         x, y, right, bottom = block
-        out[y:bottom, x:right] = base.average(block, (factor, factor), limits)
+        out[y:bottom, x:right] = plane.fetch(x, y, right - x, bottom - y)
 
     # Its own threads: this may itself run on a thread of the pool that reads share.
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1), "tnet-overview") as pool:
-        for _ in pool.map(fill, base.blocks((0, 0, width, height), (factor, factor))):
+        whole = (0, 0, plane.width, plane.height)
+        for _ in pool.map(fill, base.blocks(whole, (factor, factor))):
             pass
     return out
 

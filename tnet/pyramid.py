@@ -43,7 +43,8 @@ class How(TypedDict, total=False):
 
     Attributes:
         resampling: "antialias" (default) averages all pixels under an output pixel, from the
-            coarsest level that is fine enough; "official" repeats the aliased bilinear view of
+            coarsest level that is fine enough, halved as it is read where a level of half its
+            size would be, too; "official" repeats the aliased bilinear view of
             the released TNet code, always from level 0.
         border: what lies beyond the image: its "background" (default), its "mirror" image
             (reflected at the border line, the last pixel twice), or "zero".

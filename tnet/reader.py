@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tnet.axis import Axis, Rule, axis_of, stored_from
 from tnet.facts import coarsest_for
 from tnet.geometry import Region
-from tnet.planes import Plane, overview_factors, overviews
+from tnet.planes import Plane, ladder, overview_factors, overviews
 from tnet.resample import cast, clamped, mirrored, resize, taps
 
 Pixels = NDArray[Any]
@@ -50,13 +50,19 @@ class Request(NamedTuple):
 
 
 class Reader:
-    """Reads from planes, finest first; makes overviews where the coarsest is still large."""
+    """Reads from planes, finest first; makes overviews where the coarsest is still large.
+
+    Planes of which the next one is much coarser are halved as they are read: an image shows the
+    same as its copy that has these levels.
+    """
 
     def __init__(self, planes: list[Plane]) -> None:
-        self.planes = planes
         factors = overview_factors(planes[-1])
         # The scale from which on overviews serve; they are made by the first such read.
         self.overview_scale = planes[-1].scale_x * factors[0] if factors else math.inf
+        self.planes = ladder(planes, self.overview_scale)
+        self._unrounded = ladder(planes, self.overview_scale, exact=True)
+        self._coarsest = planes[-1]
         self._overviews: list[Plane] | None = None
         self._lock = threading.Lock()
 
@@ -82,7 +88,7 @@ class Reader:
     def _antialiased(self, ask: Request) -> Pixels:
         """Average every pixel under an output pixel: (height, width, bands)."""
         step_x, step_y = ask.region.width / ask.size[0], ask.region.height / ask.size[1]
-        plane = self._plane_for(step_x, step_y)
+        plane = self._plane_for(step_x, step_y, ask.exact)
         if ask.frame is None:
             return _blank(ask, plane.bands)
         across, down = _axes(ask.region, ask.size, plane, ask.frame)
@@ -145,13 +151,13 @@ class Reader:
             block[(rows < down.low) | (rows >= down.high)] = ask.outside
         return block
 
-    def _plane_for(self, step_x: float, step_y: float) -> Plane:
+    def _plane_for(self, step_x: float, step_y: float, exact: bool = False) -> Plane:
         """Return the coarsest plane that is at least as fine as the steps."""
-        planes = self.planes
+        planes = self._unrounded if exact else self.planes
         if min(step_x, step_y) * (1 + 1e-6) >= self.overview_scale:
             with self._lock:
                 if self._overviews is None:
-                    self._overviews = overviews(planes[-1])
+                    self._overviews = ladder(overviews(self._coarsest), math.inf)
             planes = self._overviews
         return coarsest_for(planes, step_x, step_y)
 

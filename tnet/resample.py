@@ -141,6 +141,11 @@ def _per_image(
     return values.astype(np.float32, copy=False) if exact else cast(values, block.dtype)
 
 
+def reduced(block: Pixels, factor: int) -> Pixels:
+    """Return the means of ``factor`` x ``factor`` uint8 values, rounded half up."""
+    return _bytes(block, _reducing((factor, factor)))
+
+
 def _bytes(block: Pixels, operate: Callable[[Image.Image], Image.Image]) -> Pixels:
     """Average uint8 in Pillow's 8-bit arithmetic."""
     # Four bands go as CMYK because Pillow would premultiply RGBA by its last band.

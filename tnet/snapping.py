@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tnet.axis import Axis, axis_of
 from tnet.facts import Level, coarsest_for
 from tnet.geometry import Region
-from tnet.planes import OVERVIEW_SIDE
+from tnet.planes import OVERVIEW_SIDE, halvings
 
 Spans = Sequence[tuple[float, float]]
 Starts = NDArray[np.float64]
@@ -99,18 +99,26 @@ def _tiled_axes(
     twice = min(step / scale for step, scale in zip(steps, scales, strict=True)) >= 2 - _NUDGE
     if level.tile is None or (large and twice):
         return None
+    fold = _fold(
+        level, levels, min(step / scale for step, scale in zip(steps, scales, strict=True))
+    )
     sides, frames = (
         (level.width, level.height),
         ((frame.x, frame.right), (frame.y, frame.bottom)),
     )
     across, down = (
         _TiledAxis(
-            length,
-            begin,
-            end,
-            scale,
-            tile,
-            axis_of(0.0, length / scale, count, begin / scale, end / scale, side),
+            length=length,
+            begin=begin,
+            end=end,
+            scale=scale,
+            side=side,
+            tile=tile,
+            fold=fold,
+            axis=axis_of(
+                *(0.0, length / (scale * fold), count),
+                *(begin / (scale * fold), end / (scale * fold), -(-side // fold)),
+            ),
         )
         for length, count, scale, tile, side, (begin, end) in zip(
             size, view, scales, level.tile, sides, frames, strict=True
@@ -119,30 +127,40 @@ def _tiled_axes(
     return across, down
 
 
+def _fold(level: Level, levels: Sequence[Level], step: float) -> int:
+    """Return how many pixels of a level, each way, are averaged into one before resampling."""
+    place = levels.index(level)
+    below = levels[place + 1] if place + 1 < len(levels) else None
+    wanted = int(math.log2(max(1.0, step * (1 + _NUDGE))))
+    return int(2 ** min(wanted, halvings(level, below, math.inf)))
+
+
 @dataclass(frozen=True)
 class _TiledAxis:
     """One axis of reads of one length on a level of tiles.
 
-    ``begin`` to ``end`` is the frame; ``axis`` is that of a read from the origin, in pixels of
-    the level.
+    ``begin`` to ``end`` is the frame; ``side`` and ``tile`` are in pixels of the level; ``axis``
+    is that of a read from the origin, in means of ``fold`` pixels of the level.
     """
 
     length: float
     begin: float
     end: float
     scale: float
+    side: int
     tile: int
+    fold: int
     axis: Axis
 
     @property
     def margin(self) -> int:
         """How many pixels of the level beyond the read its filter reaches."""
         in_cells, cell = self.axis.in_cells()
-        return in_cells.margin * cell
+        return in_cells.margin * cell * self.fold
 
     def takes_pixels(self, starts: Starts) -> NDArray[np.bool_]:
-        """Return from which starts the view's pixels would be pixels of the level."""
-        places = starts / self.scale
+        """Return from which starts the view's pixels are the level's, or means of them."""
+        places = starts / (self.scale * self.fold)
         return self.axis.aligned & (np.abs(places - np.rint(places)) < _SAME)
 
     def tiles(self, starts: Starts, exact: bool) -> NDArray[np.float64]:
@@ -152,7 +170,7 @@ class _TiledAxis:
             starts: where reads begin.
             exact: whether pixels are taken as they are, without a filter.
         """
-        places = starts / self.scale
+        places = starts / (self.scale * self.fold)
         if exact:
             first = np.rint(places)
             past = first + self.axis.count
@@ -164,7 +182,8 @@ class _TiledAxis:
             first = np.minimum(first, np.maximum(first - axis.margin, axis.low)) * cell
             past = np.maximum(past, np.minimum(past + axis.margin, axis.high)) * cell
         low, high = self.axis.low, self.axis.high
-        first, past = np.clip(first, low, high - 1), np.clip(past, low + 1, high)
+        first = np.clip(first, low, high - 1) * self.fold
+        past = np.minimum(np.clip(past, low + 1, high) * self.fold, self.side)
         return np.floor((past - 1) / self.tile) - np.floor(first / self.tile) + 1
 
     def settled(
@@ -195,9 +214,10 @@ class _TiledAxis:
         """Return starts where a tile is left behind at the front or at the back, (C, S)."""
         places = (starts / self.scale)[:, None]
         if exact:
-            cell, margin, length = 1, 0, float(self.axis.count)
+            cell, margin, length = self.fold, 0, float(self.axis.count * self.fold)
         else:
-            cell, margin, length = self.axis.in_cells()[1], self.margin, self.axis.stop
+            cell = self.axis.in_cells()[1] * self.fold
+            margin, length = self.margin, self.axis.stop * self.fold
         most = min(math.ceil(reach / self.scale / self.tile), _MOST_TILES)
         tiles = np.arange(-1, most + 1)
         edges = (np.ceil((places - margin) / self.tile) + tiles) * self.tile
@@ -205,5 +225,7 @@ class _TiledAxis:
         edges = (np.floor((places + length + margin) / self.tile) - tiles) * self.tile
         back = np.floor(edges / cell) * cell - margin - length
         # Beside each start one that is on the same side of the edge however it is rounded.
-        more = [np.floor(places), np.ceil(places)] if exact else [front + _NUDGE, back - _NUDGE]
+        more = [front + _NUDGE, back - _NUDGE]
+        if exact:
+            more = [np.floor(places / cell) * cell, np.ceil(places / cell) * cell]
         return np.concatenate([front, back, *more], axis=1) * self.scale

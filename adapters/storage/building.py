@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tnet.adapters.storage.halving import halve
 from tnet.adapters.storage.layout import Layout, Part
 from tnet.adapters.storage.shards import ShardFile, read_index
 from tnet.adapters.storage.staging import Stage
 from tnet.errors import DataError
+from tnet.halving import halve
 
 Pixels = NDArray[Any]
 Read = Callable[[Part], Pixels]

@@ -1,4 +1,8 @@
-"""A level from the one above it: the mean of every 2 x 2 pixels."""
+"""A level from the one above it: the mean of every 2 x 2 pixels.
+
+One rule for what is stored and for what is averaged while reading, so that an image shows the
+same whether its coarser levels exist or not.
+"""
 
 from typing import Any
 
@@ -6,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tnet.resample import missing
+from tnet.resample import missing, reduced
 
 Pixels = NDArray[Any]
 
@@ -34,6 +38,13 @@ def halve(block: Pixels, nodata: float | None) -> Pixels:
         else:
             mean = _rounded(_quartered(_even(block)), block.dtype)
     return _told_apart(mean, nodata)
+
+
+def halve_interleaved(block: Pixels, nodata: float | None) -> Pixels:
+    """Return the same means of a block (height, width, bands), bands last."""
+    if block.dtype == np.uint8 and nodata is None:
+        return reduced(block, 2)
+    return np.moveaxis(halve(np.moveaxis(block, 2, 0), nodata), 0, 2)
 
 
 def _halved_bytes(band: Pixels) -> Pixels:
