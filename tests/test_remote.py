@@ -71,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         file = self.server.root / self.path.lstrip("/")
         status = self.server.status if file.is_file() else 404
         content = file.read_bytes() if status == 200 else b""
-        headers = {}
+        headers = {"ETag": f'"{digest_of(content)}"'}  # without which a bucket is not read
         asked = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         if asked and status == 200:
             first, last, length = asked[1], asked[2], len(content)
@@ -125,6 +125,22 @@ def test_a_remote_image_is_the_local_one(server: Server, tmp_path: Path, version
     assert there.read_many([Region(-10, -10, 30, 30), WHOLE], (30, 30)).shape == (2, 30, 30, 3)
     there.close()
     np.testing.assert_array_equal(there.read(WHOLE, SIZE), truth())
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_a_bucket_on_a_server_of_ones_own(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    (tmp_path / "bucket").mkdir()
+    seal(write_ome_zarr(tmp_path / "bucket" / "i.zarr", truth()))
+    monkeypatch.setenv(variable, f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    there = open_remote("s3://bucket/i.zarr")
+    np.testing.assert_array_equal(there.read(WHOLE, SIZE), truth())
+    assert all(path.startswith("/bucket/i.zarr/") for path in server.asked)
+    with pytest.raises(UnsupportedImage, match=r"s3://bucket/other\.zarr holds no zarr"):
+        open_remote("s3://bucket/other.zarr")
 
 
 def test_slashes_and_arrays_by_themselves(server: Server, tmp_path: Path) -> None:

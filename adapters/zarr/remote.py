@@ -51,6 +51,8 @@ class Remote:
         self.patience = PATIENCE
         try:
             self._spec = tensorstore.KvStore.Spec(url).to_json()
+            if self._spec["driver"] == "s3":
+                self._spec |= _s3_settings()
             self._spec["path"] = self._spec.get("path", "").rstrip("/") + "/"
             self._kvstore = tensorstore.KvStore.open(self._spec, context=context).result(PATIENCE)
         except (ValueError, TimeoutError) as error:
@@ -139,6 +141,27 @@ class Remote:
 
     def close(self) -> None:
         """Keep nothing open."""
+
+
+def _s3_settings() -> dict[str, Any]:
+    """Return what AWS's variables say of a server: stores like S3 stand in many houses.
+
+    Tensorstore asks the environment for keys, but neither for the address nor for the region of
+    another server than Amazon's. Keys in the environment keep it from looking for files of keys,
+    whose absence it complains of.
+    """
+    found: dict[str, Any] = {}
+    if endpoint := _variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        region = _variable("AWS_REGION", "AWS_DEFAULT_REGION") or "us-east-1"
+        found = {"endpoint": endpoint.rstrip("/"), "aws_region": region}
+    if _variable("AWS_ACCESS_KEY_ID"):
+        found["aws_credentials"] = {"type": "environment"}
+    return found
+
+
+def _variable(*names: str) -> str | None:
+    """Return the first of these environment variables that is set to anything."""
+    return next((value for name in names if (value := os.environ.get(name))), None)
 
 
 def open_remote(url: str, limits: Limits = DEFAULT) -> ZarrPyramid:
