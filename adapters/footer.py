@@ -17,7 +17,7 @@ from tnet.adapters.sheet import GAP, MARGIN, TEXT, TITLE, Sheet
 from tnet.record import Walk
 
 METRES = {"µm": 1e-6, "nm": 1e-9, "mm": 1e-3, "cm": 1e-2, "metre": 1.0, "meter": 1.0, "m": 1.0}
-_LENGTHS = ((1e3, "km"), (1.0, "m"), (1e-3, "mm"))
+_LENGTHS = ((1e3, "km"), (1.0, "m"), (1e-3, "mm"), (1e-6, "µm"))
 
 
 def draw_footer(page: Image.Image, walk: Walk, sheet: Sheet) -> None:
@@ -63,8 +63,13 @@ def _scale_bar(walk: Walk, sheet: Sheet) -> tuple[int, str] | None:
     if bar is None:
         return None
     length, share = bar
-    size, unit = next(((s, u) for s, u in _LENGTHS if length >= s), _LENGTHS[-1])
-    return max(1, round(share * across)), f"{length / size:g} {unit}"
+    return max(1, round(share * across)), length_text(length)
+
+
+def length_text(metres: float) -> str:
+    """Return a length in the unit that suits it: "200 µm"."""
+    size, unit = next(((s, u) for s, u in _LENGTHS if metres >= s * (1 - 1e-9)), _LENGTHS[-1])
+    return f"{metres / size:g} {unit}"
 
 
 def round_bar(walk: Walk, share: float) -> tuple[float, float] | None:

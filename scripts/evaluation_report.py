@@ -110,7 +110,7 @@ def calibration_text(report: dict[str, Any]) -> str:
     """Return in one sentence what the model's calibration does for the figures."""
     known = report["calibration"]
     if known is None:
-        return "The model's probabilities are not calibrated: its file holds no temperature."
+        return "The model's probabilities are not calibrated: its temperature is 1, or it has none."
     pairs = [f"{FIGURES[n]} {number(known[n])} ({number(report[n])} with it)" for n in _CALIBRATED]
     temperature = f"{known['temperature']:.3g}"
     return (

@@ -11,7 +11,7 @@ from PIL import Image
 from tnet.adapters.drawing import Box, Colour, css, is_light, level_colour
 from tnet.adapters.exports.colours import Scale
 from tnet.adapters.exports.heat import Heat
-from tnet.adapters.footer import round_bar
+from tnet.adapters.footer import length_text, round_bar
 from tnet.adapters.overlay import holds_number, number_spots
 from tnet.geometry import Region
 from tnet.record import Walk
@@ -25,7 +25,6 @@ _TINY = 8.0  # a box with a shorter side gets a ring around it
 _MOST_BOXES = 1000
 _NUMBERED = 12  # glimpses whose numbers stand on the image
 _BAR = (160, 12)  # pixels of the colours' legend
-_LENGTHS = ((1e3, "km"), (1.0, "m"), (1e-3, "mm"), (1e-6, "\u00b5m"))
 
 
 @dataclass(frozen=True)
@@ -258,11 +257,10 @@ def _scale_bar(sight: Sight) -> Html | None:
         return None
     length, share = bar
     wide, high = sight.size
-    size, unit = next(((s, u) for s, u in _LENGTHS if length >= s), _LENGTHS[-1])
     across = share * wide
     return tag(
         "g",
         tag("rect", x=14, y=high - 46, width=across + 20, height=34, rx=4, class_="plate"),
         tag("rect", x=24, y=high - 22, width=across, height=4, class_="bar-scale"),
-        tag("text", f"{length / size:g} {unit}", x=24 + across / 2, y=high - 27, class_="scale"),
+        tag("text", length_text(length), x=24 + across / 2, y=high - 27, class_="scale"),
     )

@@ -202,7 +202,7 @@ def test_missing_pixels_do_not_stretch() -> None:
 @pytest.mark.parametrize(
     ("spacing", "unit", "said"),
     [
-        ((0.25, 0.25), "µm", "0.1 mm"),
+        ((0.25, 0.25), "µm", "100 µm"),
         ((10.0, 10.0), "metre", "5 km"),
         ((2.0, 2.0), "m", "1 km"),
         ((0.1, 0.1), "metre", "50 m"),
