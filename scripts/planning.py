@@ -165,8 +165,8 @@ def _steps(config: Config, sizes: Sizes, plan: Plan) -> tuple[Step, ...]:
             wanted = min(_GLIMPSES[level] if level < len(_GLIMPSES) else 1, side * side)
         else:
             wanted = config.glimpses[level]
-        # Rounded down, lest the finest view be a little coarser than it is asked to be.
-        steps.append(Step(side, side, math.floor(patch * 1e6) / 1e6, wanted))
+        # Not rounded: candidates of whole pixels are to lie on whole pixels, and need no filter.
+        steps.append(Step(side, side, patch, wanted))
     return tuple(steps)
 
 

@@ -79,6 +79,18 @@ def test_walks_of_one_image_share_their_looks() -> None:
         np.testing.assert_array_equal(other.logits, found[0].logits)
 
 
+def test_tiles_are_remembered_as_the_cells_of_a_grid_on_the_same_places() -> None:
+    side, cells = 16 * 47, Plan(view=(16, 16), steps=(Step(47, 47, 1 / 47, 47 * 47),))
+    model, memory = fake_model(TILES), Memory(None, FEATURES)
+    picture, read = watched(noise(side, side))
+    walk(model, [picture], memory=memory)
+    assert len(memory) == 47 * 47
+    read.clear()
+    found = traverse(fake_model(cells), [picture], cells, memory=memory)
+    assert len(found.visits) == 1 + 47 * 47
+    assert [region for region in read if region.width < side] == []
+
+
 def test_gradients_of_the_rest_are_those_without_memory() -> None:
     model = fake_model(TWO, weighting=True)
     model.backbone.requires_grad_(False)

@@ -6,6 +6,7 @@ import pytest
 
 from tnet.datasets.checking import ImageFacts
 from tnet.errors import DataError, UsageError
+from tnet.geometry import Grid, Region
 from tnet.plan import Plan, Step
 from tnet.scripts.config import Config
 from tnet.scripts.planning import Sizes, looks, odd_plan, plan_for, shown_plan, sizes_of
@@ -37,6 +38,21 @@ def test_candidates_cover_the_view_and_overlap() -> None:
         spacing = (1 - step.patch) / (step.rows - 1)
         assert spacing <= 0.5 * step.patch + 1e-6
         assert step.rows == step.columns
+
+
+@pytest.mark.parametrize(
+    ("side", "view", "first"), [(3072, 64, 384), (1536, 64, 192), (2048, 32, 64)]
+)
+def test_candidates_of_whole_pixels_lie_on_whole_pixels(side: int, view: int, first: int) -> None:
+    sizes = Sizes(side=side, pixels=side**2, mpp=None, largest=None)
+    (step,) = plan(
+        sizes, glimpses="9", view=view, first_view=first, overlap=0, zoom=64, finest=1
+    ).steps
+    tiles = [(x, y) for y in range(0, side, view) for x in range(0, side, view)]
+    cells = Grid(step.rows, step.columns, step.patch).children(Region(0, 0, side, side))
+    assert len(cells) == len(tiles)
+    for cell, (x, y) in zip(cells, tiles, strict=True):
+        assert (cell.x, cell.y, cell.width, cell.height) == pytest.approx((x, y, view, view), 1e-12)
 
 
 def test_numbers_of_glimpses_set_the_depth() -> None:

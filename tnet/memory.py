@@ -38,6 +38,7 @@ _MAGIC = b"tnet looks\0\1"
 _HEADER = struct.Struct(f"<{len(_MAGIC)}sI")
 _BLOCK = 2**24  # bytes of the file that are read at once
 _THUMBNAIL = (64, 64)
+_PARTS = 2**13  # of a pixel
 
 
 class Memory:
@@ -257,8 +258,11 @@ def _record(key: bytes, feature: NDArray[np.float32]) -> bytes:
 
 
 def _place(region: Region, valid: Region | None) -> bytes:
-    """Return the bytes of a region and of what of the image it may show."""
-    shown = (region.x, region.y, region.width, region.height)
-    if valid is None:
-        return struct.pack("<4d", *shown)
-    return struct.pack("<8d", *shown, valid.x, valid.y, valid.width, valid.height)
+    """Return the bytes of a region and of what of the image it may show.
+
+    To a part of a pixel that no reader tells apart: the tiles of an image and a grid's cells on
+    the same places differ in the last digit, and are the same looks.
+    """
+    parts = [region] if valid is None else [region, valid]
+    sides = [side for part in parts for side in (part.x, part.y, part.width, part.height)]
+    return struct.pack(f"<{len(sides)}d", *(round(side * _PARTS) / _PARTS for side in sides))
