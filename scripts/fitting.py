@@ -40,7 +40,7 @@ _RULE = (
 )
 _SAME = (
     *("samples", "lr", "head_lr", "weight_decay", "supervise"),
-    *("temperature", "schedule", "warmup", "optimizer"),
+    *("temperature", "tiles_share", "schedule", "warmup", "optimizer"),
 )
 
 

@@ -110,6 +110,9 @@ class Keys:
         None, "number", "the same in µm, for images that know their scale", low=1e-6
     )
     tiles: str = _text("native", "scale of the tiles of `model: tiles`: native, or µm per px")
+    tiles_share: float = _key(
+        1.0, "number", "share of these tiles that a step of training looks at", low=0.01, high=1
+    )
     aspect: str | None = _text(
         None,
         "an image that is not as wide as a view: stretch it, or keep its shape",

@@ -26,6 +26,10 @@ def without_effect(task: Task) -> list[str]:
         notes.append(
             f"supervise={supervise:g} teaches nothing, for the plan looks once and chooses nothing"
         )
+    if config.tiles_share < 1 and task.model.plan.tiles is None:
+        notes.append(
+            f"tiles_share={config.tiles_share:g} is of `--model tiles`, and this model walks"
+        )
     if settings.distill and isinstance(task.model.aggregate, Mean):
         notes.append(
             f"distill={settings.distill:g} teaches that all glimpses are worth the same, for "

@@ -44,7 +44,7 @@ def test_candidates_cover_the_view_and_overlap() -> None:
     ("side", "view", "first"), [(3072, 64, 384), (1536, 64, 192), (2048, 32, 64)]
 )
 def test_candidates_of_whole_pixels_lie_on_whole_pixels(side: int, view: int, first: int) -> None:
-    sizes = Sizes(side=side, pixels=side**2, mpp=None, largest=None)
+    sizes = Sizes(side=side, pixels=side**2, mpp=None, largest=0.0)
     (step,) = plan(
         sizes, glimpses="9", view=view, first_view=first, overlap=0, zoom=64, finest=1
     ).steps

@@ -56,6 +56,11 @@ def test_a_mean_has_nothing_to_distill(tmp_path: Path) -> None:
     assert note.startswith("distill=1 teaches that all glimpses are worth the same")
 
 
+def test_a_walk_has_no_share_of_tiles(tmp_path: Path) -> None:
+    (note,) = without_effect(task_of(table(tmp_path), tiles_share=0.3))
+    assert note == "tiles_share=0.3 is of `--model tiles`, and this model walks"
+
+
 def test_boxes_are_needed_to_learn_from_boxes(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"data\.csv: supervise=1 .* no image .* a box or a mask;"):
         without_effect(task_of(table(tmp_path), supervise=1))

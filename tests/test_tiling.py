@@ -165,6 +165,10 @@ def test_an_aggregate_of_levels_has_no_use_for_tiles() -> None:
         {"tiles": "native", "rule": "official"},
         {"tiles": "native", "resampling": "official"},
         {"tiles": "native", "first_view": [64, 64]},
+        {"tiles": "native", "tiles_share": 0},
+        {"tiles": "native", "tiles_share": 1.1},
+        {"tiles": "native", "tiles_share": "half"},
+        {"tiles_share": 0.5},
         {"first_view": [0, 5]},
         {"first_view": 3},
         {"first_view": [5000, 5]},
@@ -201,6 +205,46 @@ def test_an_empty_image_among_others_spoils_no_gradient(aggregate: AggregateName
     for parameter in [*model.aggregate.parameters(), *model.classifier.parameters()]:
         assert parameter.grad is not None
         assert parameter.grad.isfinite().all()
+
+
+def test_a_share_of_the_tiles_is_drawn_anew_by_each_seed() -> None:
+    picture, model = open_array(noise(160, 160)), fake_model(TILES)
+    some = dataclasses.replace(TILES, tiles_share=0.3)
+
+    def seen(*seeds: int) -> list[list[int | None]]:
+        found = traverse(model, [picture] * len(seeds), some, seed=seeds)
+        return [[v.cell for v in found.visits if v.image == i] for i in range(len(seeds))]
+
+    one, other, again = seen(1, 2, 1)
+    assert one == again == seen(1)[0]
+    assert one != other
+    for cells in (one, other):
+        assert len(cells) == 30
+        places = [cell for cell in cells if cell is not None]
+        assert places == sorted(set(places))
+    assert len(set().union(*seen(*range(40)))) == 100  # none is never drawn
+    assert len(seen(5)[0]) == 30
+    tiny = dataclasses.replace(TILES, tiles_share=0.001)
+    assert len(traverse(model, [picture], tiny, seed=0).visits) == 1
+    with pytest.raises(UsageError, match="a share of the tiles is drawn at random and needs a"):
+        traverse(model, [picture], some)
+
+
+def test_a_training_over_a_share_of_the_tiles_is_measured_on_all() -> None:
+    opened = [watched(noise(64, 64, 3, seed=i), name=str(i)) for i in range(4)]
+    model = build("default", classes=["a", "b"], backbone="test_resnet", aggregate="attention")
+    model.plan = TILES
+    rule = Rule(reinforce=0.0, main_ce=1.0)
+    training = Training(model, Settings(rule=rule, freeze="backbone", tiles_share=0.25))
+    batch = [Sample(picture, i % 2, i) for i, (picture, _) in enumerate(opened)]
+    loader: DataLoader[Any] = DataLoader(cast(Any, batch), batch_size=4, collate_fn=list)
+    quiet_trainer(1).fit(training, loader, loader)
+    seen = [region for _, read in opened for region in read if region.width == 16]
+    # The trainer measures on all of them, once before it begins and once after its epoch.
+    assert len(seen) == 4 * 4 + 2 * 4 * 16
+    assert model.plan == TILES
+    with pytest.raises(UsageError, match="tiles_share must be above 0, at most 1, got 0"):
+        Settings(tiles_share=0)
 
 
 def test_a_training_over_tiles_reads_each_tile_once() -> None:

@@ -77,6 +77,8 @@ class Plan:
         tiles: look at every tile that has foreground, and at nothing else: tiles of the view's
             size side by side, at "native" resolution or at that many µm per px. There are no
             steps then and nothing is chosen; None walks.
+        tiles_share: share of these tiles that is looked at, drawn anew each time; below 1 while
+            training, lest single tiles be learned by heart.
         first_view: (width, height) of the first look alone; None takes ``view``. A finer first
             look finds smaller things.
         rule: where candidates lie: "exact" fractions, or the "official" rounding.
@@ -110,6 +112,7 @@ class Plan:
     policy: Policy = "greedy"
     snap: float = 0.0
     tiles: Literal["native"] | float | None = None
+    tiles_share: float = 1.0
     first_view: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
@@ -257,7 +260,13 @@ def _pixels_of(resolution: str | float, mpp: tuple[float, float] | None) -> tupl
 
 
 def _check_tiles(plan: Plan) -> None:
+    if not (is_number(plan.tiles_share, float) and 0 < plan.tiles_share <= 1):
+        raise UsageError(
+            f"plan: tiles_share must be above 0 and at most 1, got {plan.tiles_share!r}"
+        )
     if plan.tiles is None:
+        if plan.tiles_share != 1:
+            raise UsageError("plan: tiles_share is of a plan that looks at every tile")
         return
     check_resolution("tiles", plan.tiles, ("native",))
     if plan.steps or plan.until != "steps":

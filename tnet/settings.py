@@ -53,6 +53,7 @@ class Settings:
         anneal: numbers of glimpses that fall to the plan's; None takes the plan's throughout.
         temperature: what location logits are divided by at first; it falls to 1 over the share
             of training that the numbers of glimpses take, or over all of it.
+        tiles_share: of the tiles of a plan that looks at all of them, how much a step looks at.
         freeze: "backbone", "norms" (batch norms) or "none", see :mod:`tnet.freezing`.
         schedule: of the learning rates: "cosine", "step" or "constant".
         warmup: share of training over which the rates rise.
@@ -77,6 +78,7 @@ class Settings:
     distill: float = 0.0
     anneal: Anneal | None = None
     temperature: float = 1.0
+    tiles_share: float = 1.0
     freeze: Freeze = "none"
     schedule: Schedule = "cosine"
     warmup: float = 0.1
@@ -91,6 +93,8 @@ class Settings:
                 raise UsageError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if not 0 <= self.warmup < 1:
             raise UsageError(f"warmup must be a share of training below 1, got {self.warmup}")
+        if not 0 < self.tiles_share <= 1:
+            raise UsageError(f"tiles_share must be above 0, at most 1, got {self.tiles_share}")
         if not 1 <= self.temperature < math.inf:
             raise UsageError(f"temperature must be 1 or more, got {self.temperature}")
         if self.samples < (2 if self.rule.baseline == "samples" else 1):

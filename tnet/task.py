@@ -151,6 +151,8 @@ class Training(lightning.LightningModule):
     def _sampled(self, repeated: Sequence[Sample]) -> Trace:
         """Walk as at this moment of training: how wide and how warm depends on the progress."""
         settings, plan, share = self.settings, self.plan, 1.0
+        if plan.tiles is not None:
+            plan = replace(plan, tiles_share=settings.tiles_share)
         if settings.anneal is not None:
             plan = plan_at(plan, settings.anneal, self.progress)
             share = settings.anneal.share

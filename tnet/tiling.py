@@ -39,6 +39,7 @@ def over_tiles(
     *,
     micro_batch: int | None,
     memory: Memory | None = None,
+    draws: Sequence[torch.Generator | None] = (),
 ) -> Trace:
     """Look at every tile of each image that has foreground, and classify.
 
@@ -50,6 +51,7 @@ def over_tiles(
         plan: says how large tiles are, and how much of one must be foreground.
         micro_batch: views in memory and in the backbone at once; None is all of them.
         memory: of looks.
+        draws: one an image, where the plan looks at a share of the tiles.
 
     Raises:
         UsageError: if an image has too many tiles, or the model cannot do with one level.
@@ -64,7 +66,7 @@ def over_tiles(
     empty: list[bool] = []
     for image, pyramid in enumerate(pyramids):
         mine, nothing = tile_visits(pyramid, plan, image)
-        visits.extend(mine)
+        visits.extend(mine if plan.tiles_share == 1 else _some(mine, plan, draws[image]))
         empty.append(nothing)
     level = observe(
         model, pyramids, visits, None, plan=plan, micro_batch=micro_batch, memory=memory
@@ -72,6 +74,13 @@ def over_tiles(
     look_GD = torch.cat(level.look)
     level.look.clear()  # lest the features be there twice
     return conclude(model, visits, look_GD, [], empty)
+
+
+def _some(visits: list[Visit], plan: Plan, draw: torch.Generator | None) -> list[Visit]:
+    """Return a share of an image's tiles, drawn at random, in their order; at least one."""
+    count = max(1, round(plan.tiles_share * len(visits)))
+    chosen = torch.randperm(len(visits), generator=draw)[:count]
+    return [visits[i] for i in chosen.sort().values.tolist()]
 
 
 def tile_visits(pyramid: Pyramid, plan: Plan, image: int) -> tuple[list[Visit], bool]:

@@ -67,6 +67,8 @@ def traverse(
     policy = policy or plan.policy
     for pyramid in pyramids:
         _check(model, pyramid)
+    if plan.tiles_share < 1 and seed is None:
+        raise UsageError("a share of the tiles is drawn at random and needs a seed")
     if policy != "greedy" and seed is None:
         raise UsageError(f"the policy {policy!r} draws at random and needs a seed")
     if micro_batch is not None and micro_batch < 1:
@@ -74,7 +76,10 @@ def traverse(
     if _learns(model):
         micro_batch = None
     if plan.tiles is not None:
-        return over_tiles(model, pyramids, plan, micro_batch=micro_batch, memory=memory)
+        draws = _generators(seed, len(pyramids))
+        return over_tiles(
+            model, pyramids, plan, micro_batch=micro_batch, memory=memory, draws=draws
+        )
     journey = Journey.start(pyramids, plan, policy, _generators(seed, len(pyramids)))
     return _down(model, journey, micro_batch, memory)
 
