@@ -119,3 +119,21 @@ def test_senseless_options_are_refused(recipe: str, options: dict[str, Any]) -> 
     with pytest.raises(UsageError) as caught:
         build(recipe, **({"classes": ["a"]} | options))
     assert "\n" not in str(caught.value)
+
+
+def test_without_a_position_a_glimpse_is_its_view_alone() -> None:
+    options: dict[str, Any] = {"classes": ["a", "b"], "backbone": "test_resnet"}
+    model = build("default", position="none", **options).eval()
+    assert model.position is None
+    assert build("default", **options).position is not None
+    # Four views of the same pixels in four places are the same to it.
+    picture = np.tile(noise(32, 32, 3), (2, 2, 1))
+    plan = Plan(view=(32, 32), tiles="native")
+    with_none = walk(model, [open_array(picture)], plan)[0].features
+    with_code = walk(build("default", **options).eval(), [open_array(picture)], plan)[0].features
+    assert with_none is not None
+    assert with_code is not None
+    np.testing.assert_allclose(with_none[1:], np.tile(with_none[1], (4, 1)), atol=1e-5)
+    assert np.abs(with_code[1:] - with_code[1]).max() > 1e-3
+    with pytest.raises(UsageError, match="position must be 'code' or 'none', got 'some'"):
+        build("default", position="some", **options)

@@ -49,6 +49,7 @@ def default(  # noqa: PLR0913 - every argument is an option in the model's file
     scout_stride: int = 16,
     scout_norm: Literal["", "batch", "group"] = "",
     features: Literal["raw", "standard"] = "raw",
+    position: Literal["code", "none"] = "code",
 ) -> TNet:
     """What the paper says and what works: any timm backbone, free logits, true regions.
 
@@ -77,7 +78,11 @@ def default(  # noqa: PLR0913 - every argument is an option in the model's file
             than what a batch norm's running statistics are off.
         features: "standard" brings them to one scale before anything is made of them, see
             :mod:`tnet.standard`; "raw" leaves them as they are.
+        position: "code" tells every feature its place, as released; "none" does not, where what
+            matters may lie anywhere and places would only be learned by heart.
     """
+    if position not in ("code", "none"):
+        raise UsageError(f"position must be 'code' or 'none', got {position!r}")
     if features not in ("raw", "standard"):
         raise UsageError(f"features must be 'raw' or 'standard', got {features!r}")
     if location not in ("detached", "joint"):
@@ -88,7 +93,7 @@ def default(  # noqa: PLR0913 - every argument is an option in the model's file
     model = TNet(
         network,
         ContextLocation(network.map_channels, length, width=128, detach=detach),
-        Position(length, max(6, length // 4)),
+        Position(length, max(6, length // 4)) if position == "code" else None,
         named_aggregate(aggregate, length),
         Classifier(length, len(classes), dropout),
         plan=Plan(
