@@ -371,8 +371,9 @@ def test_nodata_is_left_out_of_means(tmp_path: Path) -> None:
     nan = pixels.astype(np.float32)
     nan[nan == -9999] = np.nan
     got = open_array(nan).read(Region(0, 0, 64, 64), (4, 4))
-    assert np.isnan(got[:, :2]).all()
-    assert (got[:, 2:] == 100).all()
+    # Of the second column's pixels one column is there, which is enough for a level's pixel.
+    assert np.isnan(got[:, :1]).all()
+    assert (got[:, 1:] == 100).all()
 
 
 @pytest.mark.parametrize(("dtype", "nodata"), [("uint8", "-9999"), ("int16", "nan")])

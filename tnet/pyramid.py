@@ -43,9 +43,8 @@ class How(TypedDict, total=False):
 
     Attributes:
         resampling: "antialias" (default) averages all pixels under an output pixel, from the
-            coarsest level that is fine enough, halved as it is read where a level of half its
-            size would be, too; "official" repeats the aliased bilinear view of
-            the released TNet code, always from level 0.
+            coarsest level that is fine enough, halved where one is missing; "official" repeats
+            the aliased bilinear view of the released TNet code, always from level 0.
         border: what lies beyond the image: its "background" (default), its "mirror" image
             (reflected at the border line, the last pixel twice), or "zero".
         valid: pixels outside this region count as beyond the border; None is the image.
@@ -205,11 +204,11 @@ class LevelPyramid(Described, ABC):
     def read(self, region: Region, size: tuple[int, int], **how: Unpack[How]) -> Pixels:
         """Return ``region`` resampled to ``size``; see ``How`` for the options.
 
-        Anti-aliased pixels beyond the region take part where the filter reaches them, so that
-        neighbouring reads have no seam; those beyond the image don't. Averages of integers wider
-        than 16 bits and of float64 go through float32. Where ``nodata`` is set (or a float is
-        NaN), an average leaves missing pixels out and is missing where less than half of it is
-        there; the official view knows nothing of nodata.
+        Anti-aliased pixels beyond the region take part where the filter reaches them, lest there
+        be seams; those beyond the image don't. Averages of integers wider than 16 bits and of
+        float64 go through float32. Where ``nodata`` is set (or a float is NaN), an average leaves
+        missing pixels out and is missing where less than half of it is there, a halved pixel where
+        nothing is; the official view knows nothing of nodata.
 
         Args:
             region: in level-0 pixels; may be fractional, and lie anywhere. The official view

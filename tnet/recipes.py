@@ -54,9 +54,8 @@ def default(  # noqa: PLR0913 - every argument is an option in the model's file
     """What the paper says and what works: any timm backbone, free logits, true regions.
 
     Against ``official_*``: logits are not L2-normalised, so that the policy can commit; views
-    are anti-aliased; children show the image, not zeros, beyond their parent; no region is
-    read twice; positions are the regions' centres, the same for any grid; empty background is
-    left out.
+    are anti-aliased; children show the image, not zeros, beyond their parent; no region is read
+    twice; positions are centres, the same for any grid; empty background is left out.
 
     Args:
         classes: names.
@@ -78,8 +77,8 @@ def default(  # noqa: PLR0913 - every argument is an option in the model's file
             than what a batch norm's running statistics are off.
         features: "standard" brings them to one scale before anything is made of them, see
             :mod:`tnet.standard`; "raw" leaves them as they are.
-        position: "code" tells every feature its place, as released; "none" does not, where what
-            matters may lie anywhere and places would only be learned by heart.
+        position: "code" tells every feature its place, as released; "none" leaves it out, lest
+            places be learned by heart.
     """
     if position not in ("code", "none"):
         raise UsageError(f"position must be 'code' or 'none', got {position!r}")
