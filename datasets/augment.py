@@ -68,6 +68,8 @@ class Augment:
                 if not isinstance(value, bool):
                     raise UsageError(f"augment: {field.name} must be true or false, got {value!r}")
                 continue
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise UsageError(f"augment: {field.name} must be a number, got {value!r}")
             high = most.get(field.name, 1.0)
             low = 0.01 if field.name == "crop" else 0.0
             if not low <= value <= high:
@@ -93,12 +95,9 @@ class Augment:
             UsageError: if there is no such number, or one makes no sense.
         """
         known = [field.name for field in fields(self)]
-        for name, value in changes.items():
+        for name in changes:
             if name not in known:
                 raise UsageError(f"augment: there is no {name!r}, only {', '.join(known)}")
-            if isinstance(value, bool) != (name in _SWITCHES) or not isinstance(value, int | float):
-                kind = "true or false" if name in _SWITCHES else "a number"
-                raise UsageError(f"augment: {name} must be {kind}, got {value!r}")
         return replace(self, **changes)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import threading
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -60,11 +61,15 @@ class Reader:
         factors = overview_factors(planes[-1])
         # The scale from which on overviews serve; they are made by the first such read.
         self.overview_scale = planes[-1].scale_x * factors[0] if factors else math.inf
+        self._stored = planes
         self.planes = ladder(planes, self.overview_scale)
-        self._unrounded = ladder(planes, self.overview_scale, exact=True)
-        self._coarsest = planes[-1]
         self._overviews: list[Plane] | None = None
         self._lock = threading.Lock()
+
+    @cached_property
+    def _unrounded(self) -> list[Plane]:
+        """The planes for averages that stay floats, which few readers are asked for."""
+        return ladder(self._stored, self.overview_scale, exact=True)
 
     def read(self, ask: Request) -> Pixels:
         """Return what is asked for: (height, width, bands)."""
@@ -157,7 +162,7 @@ class Reader:
         if min(step_x, step_y) * (1 + 1e-6) >= self.overview_scale:
             with self._lock:
                 if self._overviews is None:
-                    self._overviews = ladder(overviews(self._coarsest), math.inf)
+                    self._overviews = ladder(overviews(self._stored[-1]), math.inf)
             planes = self._overviews
         return coarsest_for(planes, step_x, step_y)
 

@@ -96,12 +96,10 @@ def _tiled_axes(
     scales = level.scale_x, level.scale_y
     # Beyond a coarsest level that is still large, the reader makes overviews of its own.
     large = level is levels[-1] and max(level.width, level.height) > OVERVIEW_SIDE
-    twice = min(step / scale for step, scale in zip(steps, scales, strict=True)) >= 2 - _NUDGE
-    if level.tile is None or (large and twice):
+    step = min(step / scale for step, scale in zip(steps, scales, strict=True))
+    if level.tile is None or (large and step >= 2 - _NUDGE):
         return None
-    fold = _fold(
-        level, levels, min(step / scale for step, scale in zip(steps, scales, strict=True))
-    )
+    fold = _fold(level, levels, step)
     sides, frames = (
         (level.width, level.height),
         ((frame.x, frame.right), (frame.y, frame.bottom)),

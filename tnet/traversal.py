@@ -75,12 +75,12 @@ def traverse(
         raise UsageError(f"a micro-batch must hold at least one view, got {micro_batch}")
     if _learns(model):
         micro_batch = None
+    draws = _generators(seed, len(pyramids))
     if plan.tiles is not None:
-        draws = _generators(seed, len(pyramids))
         return over_tiles(
             model, pyramids, plan, micro_batch=micro_batch, memory=memory, draws=draws
         )
-    journey = Journey.start(pyramids, plan, policy, _generators(seed, len(pyramids)))
+    journey = Journey.start(pyramids, plan, policy, draws)
     return _down(model, journey, micro_batch, memory)
 
 
