@@ -143,6 +143,7 @@ def _ours(codec: str, source: Path, destination: Path) -> Callable[[], Any]:
     from tnet.adapters.storage.wanted import Wanted
     from tnet.geometry import Region
 
+    import_module("xxhash")  # a library, too, which nothing else loads before it is needed
     with open_pyramid(source) as pyramid:
         pyramid.read(Region(0, 0, TILE, TILE), (TILE, TILE))
     return lambda: convert(source, destination, Wanted(codec=codec))

@@ -33,6 +33,13 @@ def convert(  # noqa: PLR0913 - Typer makes a flag of every argument
             help="How pixels are kept; source moves a TIFF's JPEG tiles as they are.",
         ),
     ] = "lossless",
+    levels: Annotated[
+        str,
+        typer.Option(
+            metavar="own|mean",
+            help="Coarser levels: own keeps those that the file has, mean makes all anew.",
+        ),
+    ] = "own",
     mpp: Mpp = None,
     associated: Annotated[
         bool,
@@ -56,14 +63,19 @@ def convert(  # noqa: PLR0913 - Typer makes a flag of every argument
     some of the images failed, with 3 if all did, and with 6 where a store cannot be written.
     """
     from tnet.adapters.limits import limits_of
-    from tnet.adapters.storage.codecs import check_name
-    from tnet.adapters.storage.wanted import Wanted
+    from tnet.adapters.storage.codecs import SOURCE, check_name
+    from tnet.adapters.storage.wanted import MEAN, OWN, Wanted
     from tnet.scripts.output import exit_code, print_json
 
     check_name(codec)
+    if levels not in (OWN, MEAN):
+        raise UsageError(f"--levels must be own or mean, got {levels!r}")
+    if levels == MEAN and codec == SOURCE:
+        raise UsageError("--codec source keeps the file's own levels; leave --levels out")
     check_mpp(mpp)
     wanted = Wanted(
         codec=codec,
+        levels=MEAN if levels == MEAN else OWN,
         mpp=mpp,
         associated=associated,
         overwrite=overwrite,

@@ -296,3 +296,17 @@ def test_when_what_is_printed_finds_no_room(slides: Path, tmp_path: Path) -> Non
     assert done.returncode == 6
     assert done.stderr == "tnet: what was printed cannot be written (no space left)\n"
     assert verify(tmp_path / "a.zarr").outcome == "whole"
+
+
+def test_levels_that_nobody_knows_are_refused(
+    tnet: CommandLine, slides: Path, tmp_path: Path
+) -> None:
+    source = next(slides.glob("*.tif*"))
+    for options, said in (
+        (["--levels", "best"], "--levels must be own or mean"),
+        (["--levels", "mean", "--codec", "source"], "leave --levels out"),
+    ):
+        done = tnet("convert", source, tmp_path / "copy.zarr", *options)
+        assert done.code == 2
+        assert said in done.err
+        assert list(tmp_path.glob("*.zarr")) == []

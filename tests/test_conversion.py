@@ -53,8 +53,22 @@ def noise(width: int, height: int, bands: int = 3, seed: int = 0) -> NDArray[np.
     return rng.integers(0, 255, (height, width, bands), dtype=np.uint8)
 
 
-def write_tiff(path: Path, pixels: NDArray[np.uint8], compression: str = "zlib") -> Path:
-    tifffile.imwrite(path, pixels, tile=(128, 128), compression=compression, photometric="rgb")
+def write_tiff(
+    path: Path,
+    pixels: NDArray[np.uint8],
+    compression: str = "zlib",
+    *coarser: NDArray[np.uint8],
+) -> Path:
+    with tifffile.TiffWriter(path) as tiff:
+        for level in (pixels, *coarser):
+            tiff.write(
+                level,
+                tile=(128, 128),
+                compression=compression,
+                photometric="rgb",
+                subfiletype=int(level is not pixels),
+                subifds=len(coarser) if level is pixels else None,
+            )
     return path
 
 
@@ -89,13 +103,15 @@ def killed_after(source: Path, store: Path, parts: int, codec: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codec", "moments"), [("lossless", (0, 1, 2)), ("jpeg:85", (3,)), ("source", (1,))]
+    ("codec", "levels", "moments"),
+    [("lossless", 1, (0, 1)), ("lossless", 3, (2,)), ("jpeg:85", 1, (3,)), ("source", 1, (1,))],
 )
 def test_killed_anywhere_and_run_again_the_store_is_the_same_to_the_byte(
-    tmp_path: Path, codec: str, moments: tuple[int, ...]
+    tmp_path: Path, codec: str, levels: int, moments: tuple[int, ...]
 ) -> None:
-    source = write_tiff(
-        tmp_path / "scan.tif", noise(1500, 1100), "jpeg" if codec == "source" else "zlib"
+    source, compression = tmp_path / "scan.tif", "jpeg" if codec == "source" else "zlib"
+    write_tiff(
+        source, noise(1500, 1100), compression, *(noise(375, 275), noise(93, 68))[: levels - 1]
     )
     whole = tmp_path / "whole.zarr"
     convert(source, whole, Wanted(codec=codec))

@@ -119,6 +119,50 @@ def test_missing_pixels_take_no_part(tmp_path: Path, dtype: str, nodata: float, 
     check(levels_of(tmp_path, pixels, nodata), pixels, nodata)
 
 
+def write_levels(path: Path, levels: list[Pixels]) -> Path:
+    """Write a TIFF of several resolutions, whatever they show."""
+    with tifffile.TiffWriter(path) as tiff:
+        kind: dict[str, Any] = {"tile": (64, 64), "photometric": "rgb", "compression": "zlib"}
+        tiff.write(levels[0], subifds=len(levels) - 1, **kind)
+        for level in levels[1:]:
+            tiff.write(level, subfiletype=1, **kind)
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_levels_that_the_file_has_are_kept_and_those_it_lacks_are_made(
+    tmp_path: Path, dtype: str
+) -> None:
+    # Sizes are rounded down, and there is none of half the size: as in many slides.
+    sizes = [(1403, 1033), (350, 258), (87, 64)]
+    own = [noise(dtype, 3, size, seed) for seed, size in enumerate(sizes)]
+    source = write_levels(tmp_path / "slide.tif", own)
+    for levels, wanted in (
+        ("own", [*sizes[:1], (702, 517), sizes[1], (175, 129), sizes[2]]),
+        ("mean", [*sizes[:1], (702, 517), (351, 259), (176, 130)]),
+    ):
+        store = tmp_path / f"{levels}.zarr"
+        convert(source, store, Wanted(levels="own" if levels == "own" else "mean"))
+        group: Any = zarr.open_group(store, mode="r")
+        described = group.attrs["ome"]["multiscales"][0]
+        made = [np.asarray(group[d["path"]][:]).transpose(1, 2, 0) for d in described["datasets"]]
+        assert [(level.shape[1], level.shape[0]) for level in made] == wanted
+        kept = {0: 0, 2: 1, 4: 2} if levels == "own" else {0: 0}
+        for number, level in enumerate(made):
+            if number in kept:
+                np.testing.assert_array_equal(level, own[kept[number]])
+            else:
+                mean = means(made[number - 1], None).filled(0)
+                assert (np.abs(level.astype(np.float64) - mean) <= 0.5).all()
+        # No level is called a mean that may be something else.
+        assert described.get("type") == (None if levels == "own" else "mean")
+        with open_pyramid(store) as copy, open_pyramid(source) as image:
+            region = Region(0, 0, image.width, image.height)
+            for stored in image.levels if levels == "own" else image.levels[:1]:
+                size = (stored.width, stored.height)
+                np.testing.assert_array_equal(image.read(region, size), copy.read(region, size))
+
+
 @pytest.mark.parametrize("nodata", [None, float("nan"), -9999.0])
 def test_nan_is_missing_value_by_value(tmp_path: Path, nodata: float | None) -> None:
     pixels = with_holes(noise("float32", 3, (523, 259)), np.nan if nodata is None else nodata)

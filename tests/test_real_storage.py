@@ -1,6 +1,5 @@
 """Real files converted, linked and verified: the same pixels, and the same walks over them."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +32,6 @@ FILES = (
     "geotiff/image_web_z5_z11.tif",
     "bccd/BloodImage_00001.jpg",
     "dsb2018_he/0121d6759c5adb290c8e828fc882f37dfaf3663ec885c663859948c154a443ed.png",
-)
-# Their coarser levels are no means of 2 x 2 pixels of the finer ones.
-OTHER_LEVELS = (
-    "wsi/largeimage_rgba_geotiff.tiff",
-    "geotiff/TCI.tif",
-    "geotiff/cog_hirise_mars.tif",
-    "geotiff/cogeo.tif",
 )
 # Stored turned, or in a format whose tiles are not named by places in one file.
 NOT_LINKED = ("wsi/highdicom_sm_image.dcm", "wsi/largeimage_test_orient6.tif")
@@ -85,13 +77,7 @@ def test_a_lossless_copy_is_the_image(model: TNet, tmp_path: Path, name: str) ->
         np.testing.assert_array_equal(image.read(region, size), copy.read(region, size))
         for fact in ("mpp", "spacing", "unit", "crs", "transform", "nodata", "background"):
             assert getattr(image, fact) == getattr(copy, fact), fact
-    # Looked at in full resolution, they are the same to the last digit.
-    plan = replace(model.plan, resampling="official")
-    assert same(walked(model, source, plan), walked(model, store, plan))
-    one, other = walked(model, source, model.plan), walked(model, store, model.plan)
-    assert (one.label, one.outcome) == (other.label, other.outcome)
-    # A file's own coarser levels are other people's averages, some merely every second pixel.
-    assert same(one, other) or name in OTHER_LEVELS
+    assert same(walked(model, source, model.plan), walked(model, store, model.plan))
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in NOT_LINKED])

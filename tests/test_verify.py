@@ -34,7 +34,7 @@ from tnet.geometry import Region
 
 Copy = Callable[[str], Path]
 
-STORES = ("lossless", "scene", "jpeg", "moved")
+STORES = ("lossless", "scene", "jpeg", "moved", "kept")
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +46,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_geotiff(folder / "scene.tif", _smooth(4400, 300), nodata="0")
     pixels = picture(700, 500, seed=2)
     write_tiff_pyramid(folder / "moved.tif", pixels, ome=False, compression="jpeg")
+    write_tiff_pyramid(folder / "kept.tif", pixels, ome=False, compression="jpeg")
     for name, wanted in {
         "lossless.png": Wanted(),
         "jpeg.png": Wanted("jpeg:85", mpp=0.25),
         "scene.tif": Wanted(),
         "moved.tif": Wanted("source"),
+        "kept.tif": Wanted(),
     }.items():
         convert(folder / name, folder / f"{Path(name).stem}.zarr", wanted)
     return folder

@@ -4,7 +4,7 @@ One rule for what is stored and for what is averaged while reading, so that an i
 same whether its coarser levels exist or not.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,22 @@ from PIL import Image
 from tnet.resample import missing, reduced
 
 Pixels = NDArray[Any]
+
+_NEAR = 0.75  # a level between two is made up where it is finer than this part of the coarser one
+
+
+class _Sized(Protocol):
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def scale_x(self) -> float: ...
+
+    @property
+    def scale_y(self) -> float: ...
 
 
 def halve(block: Pixels, nodata: float | None) -> Pixels:
@@ -45,6 +61,22 @@ def halve_interleaved(block: Pixels, nodata: float | None) -> Pixels:
     if block.dtype == np.uint8 and nodata is None:
         return reduced(block, 2)
     return np.moveaxis(halve(np.moveaxis(block, 2, 0), nodata), 0, 2)
+
+
+def halvings(level: _Sized, below: _Sized | None, end: float) -> int:
+    """Return how many levels are made up between a level and the next coarser one.
+
+    Args:
+        level: or plane.
+        below: the next one; None after the last.
+        end: the scale from which on, after the last, other planes serve.
+    """
+    stop = end if below is None else _NEAR * min(below.scale_x, below.scale_y)
+    most = (max(level.width, level.height) - 1).bit_length()  # to a single pixel
+    scale, times = max(level.scale_x, level.scale_y), 0
+    while times < most and scale * 2 ** (times + 1) < stop:
+        times += 1
+    return times
 
 
 def _halved_bytes(band: Pixels) -> Pixels:

@@ -12,12 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tnet.halving import halve_interleaved
+from tnet.halving import halve_interleaved, halvings
 from tnet.resample import box_mean, clamped
 
 Pixels = NDArray[Any]
@@ -27,21 +27,6 @@ Window = tuple[int, int, int, int]
 BLOCK_BYTES = 2**22
 OVERVIEW_SIDE = 2048
 OVERVIEW_BYTES = 2**25
-_NEAR = 0.75  # a level between two is made up where it is finer than this part of the coarser one
-
-
-class _Sized(Protocol):
-    @property
-    def width(self) -> int: ...
-
-    @property
-    def height(self) -> int: ...
-
-    @property
-    def scale_x(self) -> float: ...
-
-    @property
-    def scale_y(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -211,22 +196,6 @@ def ladder(planes: Sequence[Plane], end: float, exact: bool = False) -> list[Pla
         count = halvings(plane, below, end)
         steps += [plane, *(halved.halved(times + 1) for times in range(count))]
     return steps
-
-
-def halvings(level: _Sized, below: _Sized | None, end: float) -> int:
-    """Return how many levels are made up between a level and the next coarser one.
-
-    Args:
-        level: or plane.
-        below: the next one; None after the last.
-        end: the scale from which on, after the last, other planes serve.
-    """
-    stop = end if below is None else _NEAR * min(below.scale_x, below.scale_y)
-    most = (max(level.width, level.height) - 1).bit_length()  # to a single pixel
-    scale, times = max(level.scale_x, level.scale_y), 0
-    while times < most and scale * 2 ** (times + 1) < stop:
-        times += 1
-    return times
 
 
 def overview_factors(base: Plane) -> list[int]:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from tnet.axis import Axis, axis_of
 from tnet.facts import Level, coarsest_for
 from tnet.geometry import Region
-from tnet.planes import OVERVIEW_SIDE, halvings
+from tnet.halving import halvings
+from tnet.planes import OVERVIEW_SIDE
 
 Spans = Sequence[tuple[float, float]]
 Starts = NDArray[np.float64]

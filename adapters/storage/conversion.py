@@ -9,7 +9,7 @@ from typing import Any
 
 from tnet.adapters.opening import open_pyramid
 from tnet.adapters.storage.codecs import SOURCE
-from tnet.adapters.storage.filling import fill
+from tnet.adapters.storage.filling import fill, keeps_levels
 from tnet.adapters.storage.replacing import check_replaceable
 from tnet.adapters.storage.seal import Seal, read_seal
 from tnet.adapters.storage.staging import identity_of, publish, restore, staged, unlock
@@ -63,7 +63,7 @@ def convert(
     """
     wanted = wanted or Wanted()
     with open_pyramid(source, mpp=wanted.mpp, limits=wanted.limits) as pyramid:
-        identity, stamp = identity_with(source, wanted), _stamp(source)
+        identity, stamp = _identity(source, pyramid, wanted), _stamp(source)
         destination.parent.mkdir(parents=True, exist_ok=True)
         restore(destination)
         if (finished := _finished(source, destination, identity, wanted.overwrite)) is not None:
@@ -86,10 +86,10 @@ def version_of(codec: str) -> int:
 
     Unfinished stores of another one are begun anew, and finished ones are not repaired.
     """
-    return 2 if codec == SOURCE else 1
+    return 3 if codec == SOURCE else 1
 
 
-def identity_with(source: Path, wanted: Wanted) -> dict[str, dict[str, Any]]:
+def _identity(source: Path, pyramid: Pyramid, wanted: Wanted) -> dict[str, dict[str, Any]]:
     """Return what a store is made from, and how, as its seal has it."""
     settings = {
         "codec": wanted.codec,
@@ -98,6 +98,8 @@ def identity_with(source: Path, wanted: Wanted) -> dict[str, dict[str, Any]]:
     }
     if wanted.mpp is not None:
         settings["mpp"] = wanted.mpp
+    if wanted.codec != SOURCE and keeps_levels(pyramid, wanted):
+        settings["levels"] = wanted.levels
     return {"source": source_identity(source), "settings": settings}
 
 

@@ -30,6 +30,7 @@ def image_attributes(
     pyramid: Pyramid,
     channels: Sequence[Channel],
     coarsest: NDArray[Any],
+    means: bool = True,
 ) -> dict[str, Any]:
     """Return the attributes of an image's group.
 
@@ -39,10 +40,11 @@ def image_attributes(
         pyramid: where it comes from.
         channels: names and colours of its bands; numbered where there are none.
         coarsest: pixels of the coarsest level, (bands, height, width).
+        means: whether every level is the mean of the one above.
     """
     ome: dict[str, Any] = {
         "version": "0.5",
-        "multiscales": [multiscales(name, list(layouts), pyramid.spacing, pyramid.unit)],
+        "multiscales": [multiscales(name, list(layouts), pyramid.spacing, pyramid.unit, means)],
         "omero": {"channels": _channels(channels, pyramid, coarsest)},
     }
     placed, _ = zarr_attributes(pyramid.crs, pyramid.transform, (pyramid.width, pyramid.height))

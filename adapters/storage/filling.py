@@ -1,5 +1,6 @@
 """All that a store holds: levels encoded or moved, the pictures and the facts beside them."""
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -25,11 +26,12 @@ from tnet.adapters.storage.passthrough import jpeg_levels, layout_of
 from tnet.adapters.storage.shards import read_index
 from tnet.adapters.storage.space import check_space, expected_bytes
 from tnet.adapters.storage.staging import Stage
-from tnet.adapters.storage.wanted import Wanted
+from tnet.adapters.storage.wanted import OWN, Wanted
 from tnet.adapters.tiff import TiffPyramid, is_tiff
 from tnet.errors import DataError, UnsupportedImage
 from tnet.facts import Level
 from tnet.geometry import Region
+from tnet.halving import halvings
 from tnet.pyramid import Pyramid
 
 Pixels = NDArray[Any]
@@ -67,33 +69,52 @@ def fill(
     if wanted.codec == SOURCE:
         layouts = _moved(stage, source, pyramid, wanted.limits, threads, told)
     else:
-        layouts = _encoded(stage, pyramid, wanted.codec, threads, told)
+        layouts = _encoded(stage, pyramid, wanted, threads, told)
     description.write_beside(stage, pyramid, extras.icc)
     if wanted.associated:
         for name, picture in associated_of(source, wanted.limits).items():
             _write_picture(stage, f"associated/{name}", picture)
     attributes = description.image_attributes(
-        source.stem, layouts, pyramid, extras.channels, _coarsest(stage, layouts[-1])
+        source.stem,
+        layouts,
+        pyramid,
+        extras.channels,
+        _coarsest(stage, layouts[-1]),
+        means=not keeps_levels(pyramid, wanted),
     )
     # The group's own metadata comes last: before it there is no image in the folder.
     _write_json(stage, description.GROUP, description.group(attributes))
     return len(layouts)
 
 
+def keeps_levels(pyramid: Pyramid, wanted: Wanted) -> bool:
+    """Say whether coarser levels of a file are kept, and not all are means."""
+    return len(pyramid.levels) > 1 and (wanted.codec == SOURCE or wanted.levels == OWN)
+
+
 def _encoded(
     stage: Stage,
     pyramid: Pyramid,
-    codec: str,
+    wanted: Wanted,
     threads: int,
     told: Told,
 ) -> list[Layout]:
     """Write all levels through a codec."""
-    chosen = codec_for(codec, pyramid.bands, pyramid.dtype)
-    layouts = layouts_of((pyramid.width, pyramid.height), pyramid, chosen)
-    read = _level_0(pyramid)
-    check_space(stage, expected_bytes(layouts, read))
+    codec = codec_for(wanted.codec, pyramid.bands, pyramid.dtype)
+    kept = pyramid.levels if keeps_levels(pyramid, wanted) else pyramid.levels[:1]
+    runs: list[tuple[Level, list[Layout]]] = []
+    number = 0
+    for level, below in zip(kept, [*kept[1:], None], strict=True):
+        count = None if below is None else 1 + halvings(level, below, math.inf)
+        runs.append((level, layouts_of(pyramid, codec, level, number, count)))
+        number += len(runs[-1][1])
+    layouts = [layout for _, made in runs for layout in made]
+    check_space(stage, expected_bytes(layouts, _level(pyramid, kept[0])))
     _describe(stage, pyramid, layouts)
-    Builder(stage, layouts, read, pyramid.nodata, threads, told).build()
+    # The finest comes last: it takes the longest, and its pixels are those that are told of.
+    for level, made in reversed(runs):
+        tell = told if level is kept[0] else _quiet
+        Builder(stage, made, _level(pyramid, level), pyramid.nodata, threads, tell).build()
     return layouts
 
 
@@ -146,50 +167,46 @@ def _moved(
 
 def _completed(stage: Stage, tiff: Pyramid, last: Layout, threads: int) -> list[Layout]:
     """Write the levels below the coarsest one of a file; return how they are laid out."""
-    _, height, width = last.shape
-    number, level = int(last.path) + 1, tiff.levels[-1]
-    codec = Jpeg(tiff.bands, SOURCE_QUALITY)
-    base = layouts_of((width, height), tiff, codec)
-    below = [
-        replace(
-            layout,
-            path=str(number + index),
-            scale=(layout.scale[0] * last.scale[0], layout.scale[1] * last.scale[1]),
-        )
-        for index, layout in enumerate(base[1:])
-    ]
-    layouts = [replace(base[0], path="source"), *below]
+    level, codec = tiff.levels[-1], Jpeg(tiff.bands, SOURCE_QUALITY)
+    first, *below = layouts_of(tiff, codec, level, int(last.path))
     if below:
+        layouts = [replace(first, path="source"), *below]
         read = _level(tiff, level)
         _describe(stage, tiff, below)
         Builder(stage, layouts, read, tiff.nodata, threads, _quiet, first=1).build()
     return below
 
 
-def layouts_of(size: tuple[int, int], pyramid: Pyramid, codec: Codec) -> list[Layout]:
-    """Return how the levels of an image of ``size`` = (width, height) are laid out."""
+def layouts_of(
+    pyramid: Pyramid, codec: Codec, level: Level, number: int = 0, count: int | None = None
+) -> list[Layout]:
+    """Return how a level and those that are made of it are laid out.
+
+    Args:
+        pyramid: the image.
+        codec: of the chunks.
+        level: of the image.
+        number: of the first one in the store.
+        count: how many; None is as many as it takes to come down to one chunk.
+    """
     chunk = (CHUNK, CHUNK)
     return [
         Layout(
-            path=str(number),
+            path=str(number + times),
             shape=(pyramid.bands, height, width),
             dtype=pyramid.dtype,
             chunk=chunk,
             shard=shard_size((width, height), pyramid.bands, pyramid.dtype, chunk),
             codec=codec,
             fill=_fill(pyramid),
-            scale=(2.0**number, 2.0**number),
+            scale=(level.scale_x * 2**times, level.scale_y * 2**times),
         )
-        for number, (width, height) in enumerate(level_sizes(*size))
+        for times, (width, height) in enumerate(level_sizes(level.width, level.height, count))
     ]
 
 
 def _fill(pyramid: Pyramid) -> float:
     return pyramid.background[0] if pyramid.nodata is None else pyramid.nodata
-
-
-def _level_0(pyramid: Pyramid) -> Read:
-    return _level(pyramid, pyramid.levels[0])
 
 
 def _level(pyramid: Pyramid, level: Level) -> Read:
@@ -214,10 +231,10 @@ def _write_picture(stage: Stage, path: str, picture: Pixels) -> None:
     codec = codec_for(LOSSLESS, pyramid.bands, pyramid.dtype)
     layouts = [
         replace(layout, path=f"{path}/{layout.path}")
-        for layout in layouts_of((pyramid.width, pyramid.height), pyramid, codec)
+        for layout in layouts_of(pyramid, codec, pyramid.levels[0])
     ]
     _describe(stage, pyramid, layouts)
-    Builder(stage, layouts, _level_0(pyramid), None, 1, _quiet).build()
+    Builder(stage, layouts, _level(pyramid, pyramid.levels[0]), None, 1, _quiet).build()
     inside = [replace(layout, path=layout.path.rpartition("/")[2]) for layout in layouts]
     attributes = description.image_attributes(
         path.rpartition("/")[2], inside, pyramid, (), _coarsest(stage, layouts[-1])

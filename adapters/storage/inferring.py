@@ -9,6 +9,7 @@ from tnet.adapters.limits import DEFAULT
 from tnet.adapters.storage.codecs import LOSSLESS, SOURCE
 from tnet.adapters.storage.conversion import version_of
 from tnet.adapters.storage.seal import SEAL
+from tnet.adapters.storage.wanted import OWN
 from tnet.adapters.zarr.metadata import Array, Group, node_at
 from tnet.adapters.zarr.sources import Folder
 from tnet.errors import DataError
@@ -36,6 +37,8 @@ def settings_of(store: Path, spacing: tuple[float, float] | None) -> dict[str, A
     mpp = _mpp(store, spacing)
     if mpp is not None:
         found["mpp"] = mpp
+    if codec != SOURCE and _keeps_levels(store):
+        found["levels"] = OWN
     said = _said(store)
     return dict(said) if _agree(said, found, spacing) else found
 
@@ -60,13 +63,27 @@ def _codec(store: Path) -> str:
     )
 
 
-def _mpp(store: Path, spacing: tuple[float, float] | None) -> float | None:
-    """Return the µm per pixel that somebody has given, None where it is what the source says."""
+def _keeps_levels(store: Path) -> bool:
+    """Say whether the source's own coarser levels were kept: then they are not called means."""
+    attributes = _attributes(store)
+    ome = attributes.get("ome")
+    listed = ome.get("multiscales") if isinstance(ome, Mapping) else None
+    first = listed[0] if isinstance(listed, list) and listed else None
+    return isinstance(first, Mapping) and "type" not in first
+
+
+def _attributes(store: Path) -> Mapping[str, Any]:
+    """Return the attributes of a store's group, none where they cannot be read."""
     try:
         node = node_at(Folder(store, checked=False), "", DEFAULT)
     except DataError:
-        return None
-    own = node.attributes.get("tnet") if isinstance(node, Group) else None
+        return {}
+    return node.attributes if isinstance(node, Group) else {}
+
+
+def _mpp(store: Path, spacing: tuple[float, float] | None) -> float | None:
+    """Return the µm per pixel that somebody has given, None where it is what the source says."""
+    own = _attributes(store).get("tnet")
     if not isinstance(own, Mapping) or own.get("unit") != _MICRON:
         return None
     size = own.get("spacing")
@@ -92,9 +109,9 @@ def _agree(
     Two of them leave no trace: a size that was given and is the source's own, and pictures asked
     for of a source that has none.
     """
-    if set(said) - {"mpp"} != {"codec", "associated", "version"}:
+    if set(said) - {"mpp", "levels"} != {"codec", "associated", "version"}:
         return False
     own = spacing[0] if spacing else None
-    same = all(said[name] == found[name] for name in ("codec", "version"))
+    same = all(said.get(name) == found.get(name) for name in ("codec", "version", "levels"))
     pictures = said["associated"] in (True, found["associated"])
     return same and pictures and said.get("mpp", own) == found.get("mpp", own)

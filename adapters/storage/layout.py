@@ -120,10 +120,16 @@ class Layout:
         }
 
 
-def level_sizes(width: int, height: int) -> list[tuple[int, int]]:
-    """Return width and height of every level, each half of the one above, rounded up."""
+def level_sizes(width: int, height: int, count: int | None = None) -> list[tuple[int, int]]:
+    """Return width and height of every level, each half of the one above, rounded up.
+
+    Args:
+        width: of the first.
+        height: of the first.
+        count: how many there are; None is as many as it takes to come down to one chunk.
+    """
     sizes = [(width, height)]
-    while max(sizes[-1]) > CHUNK:
+    while len(sizes) < count if count is not None else max(sizes[-1]) > CHUNK:
         across, down = sizes[-1]
         sizes.append((-(-across // 2), -(-down // 2)))
     return sizes
@@ -170,6 +176,7 @@ def multiscales(
     layouts: list[Layout],
     spacing: tuple[float, float] | None,
     unit: str | None,
+    means: bool,
 ) -> dict[str, Any]:
     """Return OME-Zarr's description of the levels.
 
@@ -178,6 +185,7 @@ def multiscales(
         layouts: the levels, finest first.
         spacing: size of a level-0 pixel, x and y; None makes it 1, in no unit.
         unit: of the spacing, left out where OME-Zarr does not know it.
+        means: whether every level is the mean of the one above.
     """
     x, y = spacing or (1.0, 1.0)
     known = UNITS.get(unit or "") if spacing else None
@@ -197,4 +205,5 @@ def multiscales(
                 ],
             }
         )
-    return {"name": name, "axes": axes, "datasets": datasets, "type": "mean"}
+    how = {"type": "mean"} if means else {}
+    return {"name": name, "axes": axes, "datasets": datasets, **how}

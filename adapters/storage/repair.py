@@ -23,7 +23,7 @@ from tnet.adapters.storage.inferring import settings_of
 from tnet.adapters.storage.listing import listed, names_others, owner_of, strangers
 from tnet.adapters.storage.seal import SEAL, Seal, difference, read_seal
 from tnet.adapters.storage.staging import Stage, discard, staged
-from tnet.adapters.storage.wanted import Wanted
+from tnet.adapters.storage.wanted import MEAN, OWN, Wanted
 from tnet.errors import DataError, UsageError
 
 Told = Callable[[int], None]
@@ -234,6 +234,7 @@ def _fill(
 ) -> None:
     wanted = Wanted(
         codec=str(settings["codec"]),
+        levels=OWN if settings.get("levels") == OWN else MEAN,
         mpp=settings.get("mpp"),
         associated=bool(settings["associated"]),
         limits=limits,

@@ -1,8 +1,13 @@
 """How a store is to be made."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from tnet.adapters.limits import DEFAULT, Limits
+
+Levels = Literal["own", "mean"]
+OWN: Levels = "own"
+MEAN: Levels = "mean"
 
 
 @dataclass(frozen=True)
@@ -11,6 +16,8 @@ class Wanted:
 
     Attributes:
         codec: "lossless", "jpeg:QUALITY", or "source" for the JPEG tiles of the file as they are.
+        levels: "own" keeps the coarser levels that the file has and makes those that it lacks;
+            "mean" makes them all. Of the codec "source" they are the file's own.
         mpp: µm per level-0 pixel instead of what the file says.
         associated: whether label and macro pictures, which may name patients, come along.
         overwrite: whether what stands at the destination is replaced.
@@ -19,6 +26,7 @@ class Wanted:
     """
 
     codec: str = "lossless"
+    levels: Levels = OWN
     mpp: float | None = None
     associated: bool = False
     overwrite: bool = False
