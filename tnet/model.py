@@ -6,7 +6,7 @@ M views, C bands, (H, W) the view, B images, T glimpses of each, D features, N c
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -64,14 +64,33 @@ class Input:
 
 
 class Classifier(nn.Module):
-    """Dropout and a linear layer; the logits are then exact sums over the glimpses."""
+    """Dropout and a linear layer; the logits are then exact sums over the glimpses.
 
-    def __init__(self, features: int, classes: int, dropout: float = 0.0) -> None:
+    Args:
+        features: length D of a feature.
+        classes: K.
+        dropout: of the feature's entries, while training.
+        start: "released" draws the weights from +-1/sqrt(K), as the released code does; "small"
+            from a normal distribution of deviation 0.02, as is common. With large weights every
+            glimpse is evidence from the first step on, and an aggregate that learns weights
+            learns which glimpses fit the draw, see docs/experiments.md.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        classes: int,
+        dropout: float = 0.0,
+        start: Literal["released", "small"] = "released",
+    ) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
         self.linear = nn.Linear(features, classes)
-        bound = 1 / classes**0.5
-        nn.init.uniform_(self.linear.weight, -bound, bound)
+        if start == "small":
+            nn.init.trunc_normal_(self.linear.weight, std=0.02)
+        else:
+            bound = 1 / classes**0.5
+            nn.init.uniform_(self.linear.weight, -bound, bound)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, feature_MD: Tensor) -> Tensor:

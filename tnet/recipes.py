@@ -54,8 +54,8 @@ def default(  # noqa: PLR0913 - every argument is an option in the model's file
     """What the paper says and what works: any timm backbone, free logits, true regions.
 
     Against ``official_*``: logits are not L2-normalised, so that the policy can commit; views
-    are anti-aliased; children show the image, not zeros, beyond their parent; no region is read
-    twice; positions are centres, the same for any grid; empty background is left out.
+    are anti-aliased; children show the image, not zeros, beyond their parent; nothing is read
+    twice; positions are centres; empty background is left out; the classifier starts small.
 
     Args:
         classes: names.
@@ -94,7 +94,7 @@ def default(  # noqa: PLR0913 - every argument is an option in the model's file
         ContextLocation(network.map_channels, length, width=128, detach=detach),
         Position(length, max(6, length // 4)) if position == "code" else None,
         named_aggregate(aggregate, length),
-        Classifier(length, len(classes), dropout),
+        Classifier(length, len(classes), dropout, start="small"),
         plan=Plan(
             view=(224, 224),
             steps=(Step(8, 8, 0.1875, 8), Step(4, 4, 0.375, 2)),
