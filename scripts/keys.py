@@ -228,6 +228,13 @@ class Keys:
     anneal_share: float = _key(
         0.7, "number", "share of the training in which they fall", low=0.01, high=1
     )
+    explore: float = _key(
+        0.0,
+        "number",
+        "share of the training, at its beginning, in which cells are drawn at random",
+        low=0,
+        high=0.99,
+    )
     contrastive: float = _weight(0.0, "weight of the contrastive term")
     margin: float = _key(0.4, "number", "cosine that it leaves alone", low=-1, high=1)
     label_smoothing: float = _key(0.0, "number", "of the cross-entropies", low=0, high=0.9)

@@ -44,7 +44,11 @@ class Learning:
         ]
         if self.anneal is not None:
             begin = ",".join(map(str, self.anneal.start))
-            parts.append(f"{begin} glimpses falling over {self.anneal.share:.0%} of the training")
+            explore = self.anneal.explore
+            drawn = f" drawn at random for {explore:.0%} and" if explore else ""
+            parts.append(
+                f"{begin} glimpses{drawn} falling over {self.anneal.share:.0%} of the training"
+            )
         return f"{self.name} ({', '.join(parts)})"
 
 
@@ -92,5 +96,6 @@ def learning(config: Config, aggregate: nn.Module, plan: Plan) -> Learning:
         step = plan.steps[0]
         start = (min(_WIDER * step.glimpses, step.rows * step.columns),)
     # Zero glimpses to begin with says that none are to be added.
-    anneal = Anneal(start, config.anneal_share) if start and all(start) else None
+    fall = (config.anneal_share, config.explore)
+    anneal = Anneal(start, *fall) if start and all(start) else None
     return Learning(name, **weights, anneal=anneal)

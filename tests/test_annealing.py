@@ -35,6 +35,23 @@ def test_a_grid_has_only_so_many_cells() -> None:
     assert glimpses(0, Anneal((1000, 1000))) == [144, 9]
 
 
+def test_while_it_explores_the_numbers_stay() -> None:
+    plan = replace(PLAN, steps=PLAN.steps[:1])
+    anneal = Anneal((128,), share=0.8, explore=0.4)
+    assert [glimpses(p, anneal, plan)[0] for p in (0, 0.2, 0.4, 0.6, 0.8, 1)] == [
+        *(128, 128, 128, 32),
+        *(8, 8),
+    ]
+    assert [anneal.explores(p) for p in (0, 0.39, 0.4, 1)] == [True, True, False, False]
+    assert not Anneal((128,)).explores(0)
+
+
+@pytest.mark.parametrize("explore", [-0.1, 0.7, 0.8, math.nan])
+def test_it_explores_for_less_time_than_numbers_take_to_fall(explore: float) -> None:
+    with pytest.raises(UsageError, match="explore"):
+        Anneal((4,), 0.7, explore)
+
+
 def test_steps_without_a_number_keep_the_plan_s() -> None:
     assert glimpses(0, Anneal((96,))) == [96, 2]
 

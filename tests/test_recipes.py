@@ -137,3 +137,14 @@ def test_without_a_position_a_glimpse_is_its_view_alone() -> None:
     assert np.abs(with_code[1:] - with_code[1]).max() > 1e-3
     with pytest.raises(UsageError, match="position must be 'code' or 'none', got 'some'"):
         build("default", position="some", **options)
+
+
+def test_the_default_classifier_starts_small_and_the_released_ones_as_released() -> None:
+    names = [str(i) for i in range(20)]
+    small = build("default", classes=names, backbone="test_resnet").classifier.linear
+    assert 0.01 < float(small.weight.detach().std()) < 0.03
+    released = build("official_fmow", classes=names, width=0.25).classifier.linear
+    bound = 1 / len(names) ** 0.5
+    assert 0.9 * bound < float(released.weight.detach().abs().max()) <= bound
+    for linear in (small, released):
+        assert not linear.bias.detach().any()

@@ -36,6 +36,8 @@ def test_what_does_not_keeps_the_released_rule(aggregate: str) -> None:
 def test_keys_go_before_the_rule() -> None:
     made = rule(reinforce=0.2, distill=0, main_ce=1, entropy=0.01, anneal="9,3", anneal_share=0.5)
     assert made == Learning("distilled", 1.0, 0.2, 0.0, 0.01, Anneal((9, 3), 0.5))
+    assert rule(explore=0.4).anneal == Anneal((24,), 0.7, 0.4)
+    assert "24 glimpses drawn at random for 40% and falling over 70%" in rule(explore=0.4).said()
     assert rule(rule="released").anneal is None
     assert rule(anneal=0).anneal is None
     assert rule("mean", rule="distilled").distill == 1.0

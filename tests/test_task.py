@@ -287,6 +287,27 @@ def test_glimpses_and_temperature_fall_while_training() -> None:
     assert float(logged["val_glimpses"]) == 5
 
 
+def test_while_it_explores_cells_are_drawn_at_random_and_earn_nothing() -> None:
+    model = learner()
+    settings = Settings(anneal=Anneal((9, 2), share=0.8, explore=0.5), steps=4)
+    seen: list[tuple[str, int]] = []
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        trace = traverse(*args, **kwargs)
+        if model.training:
+            seen.append((kwargs["policy"], len(trace.visits) // 4))
+        return trace
+
+    training = Training(model, settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tnet.task.traverse", spy)
+        fit(training, samples(), epochs=2)
+        assert all((p.grad is None or not p.grad.any()) for p in model.location.parameters())
+        fit(training, samples(), epochs=4)
+    assert [policy for policy, _ in seen] == ["uniform"] * 4 + ["categorical"] * 2
+    assert seen[-1][1] < min(count for policy, count in seen if policy == "uniform")
+
+
 def test_what_is_logged() -> None:
     model = learner(aggregate="attention")
     batch = [s._replace(boxes=(FOUND,)) for s in samples()]

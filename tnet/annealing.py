@@ -1,7 +1,9 @@
 """Starting wide and narrowing: how the walk of training changes while it lasts.
 
 With few glimpses among many cells, a location module that knows nothing hardly ever meets what
-matters, and so is never rewarded. Looking at many cells first, it does.
+matters, and so is never rewarded. Looking at many cells first, it does. And a location module that
+has found one kind of target leads the walk away from all the others; while cells are drawn at
+random, the classifier meets every kind equally often.
 """
 
 import math
@@ -19,6 +21,8 @@ class Anneal:
         start: glimpses of each step at the beginning of training; steps without a number keep
             the plan's. A number larger than its grid takes all cells.
         share: of training, after which the plan's own numbers are reached.
+        explore: share of training at its beginning, in which cells are drawn at random and their
+            numbers do not fall yet.
 
     Raises:
         UsageError: if a number makes no sense.
@@ -26,6 +30,7 @@ class Anneal:
 
     start: tuple[int, ...]
     share: float = 0.7
+    explore: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.start or any(count < 1 for count in self.start):
@@ -34,12 +39,22 @@ class Anneal:
             )
         if not 0 < self.share <= 1:
             raise UsageError(f"anneal: share must be above 0 and at most 1, got {self.share}")
+        if not 0 <= self.explore < self.share:
+            raise UsageError(
+                f"anneal: explore must be at least 0 and less than the share of {self.share:g} in "
+                f"which glimpses fall, got {self.explore}"
+            )
+
+    def explores(self, progress: float) -> bool:
+        """Say whether cells are drawn at random at a moment of training, from 0 to 1."""
+        return progress < self.explore
 
 
 def plan_at(plan: Plan, anneal: Anneal, progress: float) -> Plan:
     """Return the plan of a moment of training.
 
-    The numbers fall geometrically: each halving takes as long as the one before.
+    The numbers fall geometrically: each halving takes as long as the one before. While the
+    training explores they stay.
 
     Args:
         plan: what the numbers fall to; at the end exactly this is returned.
@@ -56,11 +71,12 @@ def plan_at(plan: Plan, anneal: Anneal, progress: float) -> Plan:
         )
     if progress >= anneal.share:
         return plan
+    fallen = max(0.0, progress - anneal.explore) / (anneal.share - anneal.explore)
     steps = list(plan.steps)
     for level, start in enumerate(anneal.start):
         step = steps[level]
         first = min(start, step.rows * step.columns)
-        count = _between(first, step.glimpses, progress / anneal.share)
+        count = _between(first, step.glimpses, fallen)
         steps[level] = replace(step, glimpses=count)
     return replace(plan, steps=tuple(steps))
 

@@ -83,6 +83,12 @@ class Training(lightning.LightningModule):
         return min(self.global_step / max(steps, 1), 1.0) if steps else 0.0
 
     @property
+    def explores(self) -> bool:
+        """Whether cells are drawn at random at this moment of training."""
+        anneal = self.settings.anneal
+        return anneal is not None and anneal.explores(self.progress)
+
+    @property
     def scores(self) -> Scores:
         """The predictions of the last pass over the validation images."""
         return self._scores
@@ -115,6 +121,9 @@ class Training(lightning.LightningModule):
     def training_step(self, batch: Sequence[Sample], batch_idx: int) -> Tensor:
         """Walk, compare, and return the loss."""
         settings, rule = self.settings, self.settings.rule
+        if self.explores:
+            # What was drawn at random says nothing of the location module's own draws.
+            rule = replace(rule, reinforce=0.0)
         count = settings.samples
         repeated = [sample for sample in batch for _ in range(count)]
         trace = self._sampled(repeated)
@@ -151,6 +160,7 @@ class Training(lightning.LightningModule):
     def _sampled(self, repeated: Sequence[Sample]) -> Trace:
         """Walk as at this moment of training: how wide and how warm depends on the progress."""
         settings, plan, share = self.settings, self.plan, 1.0
+        policy = "uniform" if self.explores else settings.policy
         if plan.tiles is not None:
             plan = replace(plan, tiles_share=settings.tiles_share)
         if settings.anneal is not None:
@@ -167,7 +177,7 @@ class Training(lightning.LightningModule):
                 (sample.seed * 1_000_003 + self.current_epoch) * count + i % count
                 for i, sample in enumerate(repeated)
             ],
-            policy=settings.policy,
+            policy=policy,
             **self._remembering(),
         )
 
