@@ -225,13 +225,13 @@ class Keys:
         "glimpses to begin with, which fall to the plan's own; the rule's, and 0 is none more",
         low=0,
     )
-    anneal_share: float = _key(
-        0.7, "number", "share of the training in which they fall", low=0.01, high=1
+    anneal_share: float | None = _key(
+        None, "number", "share of the training after which they have; the rule's", low=0.01, high=1
     )
-    explore: float = _key(
-        0.0,
+    explore: float | None = _key(
+        None,
         "number",
-        "share of the training, at its beginning, in which cells are drawn at random",
+        "share of the training, at its beginning, in which cells are drawn at random; the rule's",
         low=0,
         high=0.99,
     )

@@ -1,8 +1,12 @@
 """The learning rules that a training can be told by name; single keys go before them.
 
 "distilled" is what found rare targets where the other one did not, see docs/experiments.md:
-an attention weighs the glimpses, the location module is taught its weights, and the glimpses
-begin many and become few. "released" is the rule of the paper's code.
+the glimpses are weighed, the location module is taught their weights, and they begin many and
+become few. "released" is the rule of the paper's code.
+
+A backbone that learns is weighed by attention, from its first steps on. Where it is frozen, its
+features are brought to one scale and weighed by the strongest kind of evidence, without their
+places, and cells are drawn at random until the classifier knows what it sees.
 """
 
 from dataclasses import dataclass
@@ -14,8 +18,12 @@ from tnet.annealing import Anneal
 from tnet.plan import Plan
 from tnet.scripts.config import Config
 
+_FROZEN = "backbone"
 _WEIGHS = ("attention", "maxout", "weighting")  # aggregates that have something to distill
 _WIDER = 4  # times as many glimpses of the first view to begin with
+# Shares of the training: after which glimpses have fallen, and of this, that explores.
+_FALL = (0.7, 0.0)
+_FALL_FROZEN = (0.95, 0.84)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +60,8 @@ class Learning:
         return f"{self.name} ({', '.join(parts)})"
 
 
-# Of all tiles the bag has the label and no single one has.
-_OF_TILES = {"main_ce": 1.0}
+# Where only the bag has the label and no single glimpse has: of all tiles, and of many at random.
+_OF_BAGS = {"main_ce": 1.0}
 
 _WEIGHTS: dict[str, dict[str, float]] = {
     "distilled": {"main_ce": 0.5, "reinforce": 0.0, "distill": 1.0, "entropy": 0.001},
@@ -71,7 +79,18 @@ def parts_for(config: Config, recipe: str) -> dict[str, Any]:
     walks = config.model in ("tnet", "random")
     if recipe != "default" or config.rule == "released" or not walks:
         return {}
-    return {"aggregate": "attention", "location": "joint"}
+    if config.freeze == _FROZEN:
+        weighed = {"aggregate": "maxout", "features": "standard", "position": "none"}
+    else:
+        weighed = {"aggregate": "attention"}
+    return {**weighed, "location": "joint"}
+
+
+def _fall(config: Config) -> tuple[float, float]:
+    """Return the share after which glimpses have fallen, and the share that explores."""
+    share, explore = _FALL_FROZEN if config.freeze == _FROZEN else _FALL
+    share = share if config.anneal_share is None else config.anneal_share
+    return share, share * explore if config.explore is None else config.explore
 
 
 def learning(config: Config, aggregate: nn.Module, plan: Plan) -> Learning:
@@ -86,7 +105,8 @@ def learning(config: Config, aggregate: nn.Module, plan: Plan) -> Learning:
     name = config.rule
     if name == "auto":
         name = "distilled" if getattr(aggregate, "name", "") in _WEIGHS else "released"
-    usual = _WEIGHTS[name] | (_OF_TILES if config.model == "tiles" else {})
+    of_bags = config.model == "tiles" or (name == "distilled" and config.freeze == _FROZEN)
+    usual = _WEIGHTS[name] | (_OF_BAGS if of_bags else {})
     weights = {
         key: number if getattr(config, key) is None else getattr(config, key)
         for key, number in usual.items()
@@ -96,6 +116,5 @@ def learning(config: Config, aggregate: nn.Module, plan: Plan) -> Learning:
         step = plan.steps[0]
         start = (min(_WIDER * step.glimpses, step.rows * step.columns),)
     # Zero glimpses to begin with says that none are to be added.
-    fall = (config.anneal_share, config.explore)
-    anneal = Anneal(start, *fall) if start and all(start) else None
+    anneal = Anneal(start, *_fall(config)) if start and all(start) else None
     return Learning(name, **weights, anneal=anneal)

@@ -26,6 +26,21 @@ def test_what_weighs_glimpses_is_distilled(aggregate: str) -> None:
     assert made.said().startswith("distilled (main_ce 0.5, distill 1, entropy 0.001, 24 glimpses")
 
 
+def test_a_frozen_backbone_explores_first_and_is_weighed_by_its_strongest_evidence() -> None:
+    made = rule("maxout", freeze="backbone")
+    assert (made.main_ce, made.distill, made.reinforce) == (1.0, 1.0, 0.0)
+    assert made.anneal is not None
+    assert (made.anneal.share, round(made.anneal.explore, 2)) == (0.95, 0.8)
+    assert rule("maxout", freeze="backbone", explore=0).anneal == Anneal((24,), 0.95)
+    shorter = rule("maxout", freeze="backbone", anneal_share=0.5).anneal
+    assert shorter is not None
+    assert (shorter.share, shorter.explore) == (0.5, 0.42)
+    parts = {"aggregate": "maxout", "features": "standard", "position": "none"}
+    frozen = Config().changed({"freeze": "backbone"})
+    assert parts_for(frozen, "default") == {**parts, "location": "joint"}
+    assert parts_for(frozen.changed({"rule": "released"}), "default") == {}
+
+
 @pytest.mark.parametrize("aggregate", ["mean", "aff", "iaff"])
 def test_what_does_not_keeps_the_released_rule(aggregate: str) -> None:
     made = rule(aggregate)
