@@ -166,3 +166,20 @@ def test_no_draw_has_no_log_prob() -> None:
     none = torch.empty(2, 0, dtype=torch.int64)
     assert plackett_luce_log_probs(torch.zeros(2, 3), none).shape == (2, 0)
     assert marginal_log_probs(torch.zeros(2, 3), none).shape == (2, 0)
+
+
+@given(st.lists(numbers, min_size=6, max_size=6), st.permutations(range(6)), st.integers(1, 6))
+def test_any_number_of_draws_has_the_probability_and_gradient_of_its_definition(
+    values: list[float], order: list[int], count: int
+) -> None:
+    cells = torch.tensor([order[:count]])
+    logits = torch.tensor([[*values, -INF]], dtype=torch.float64, requires_grad=True)
+    log_p = plackett_luce_log_probs(logits, cells)
+    (gradient,) = torch.autograd.grad(log_p.sum(), logits)
+    terms = [
+        logits[0, order[j]] - logits.scatter(1, cells[:, :j], -INF).logsumexp(dim=1)
+        for j in range(count)
+    ]
+    wanted = torch.stack(terms, dim=1)
+    torch.testing.assert_close(log_p, wanted)
+    torch.testing.assert_close(gradient, torch.autograd.grad(wanted.sum(), logits)[0])

@@ -81,10 +81,11 @@ def plackett_luce_log_probs(logits_PN: Tensor, cells_Pk: Tensor) -> Tensor:
     """
     log_p_PN = whole(logits_PN).log_softmax(dim=1)
     chosen_Pk = log_p_PN.gather(1, cells_Pk)
-    steps = []
-    for j in range(cells_Pk.shape[1]):
-        # Taking the drawn cells out of the sum anew at each step stays exact where
-        # 1 - (sum of their probabilities) would cancel.
-        left_PN = log_p_PN.scatter(1, cells_Pk[:, :j], float("-inf"))
-        steps.append(chosen_Pk[:, j] - left_PN.logsumexp(dim=1))
-    return torch.stack(steps, dim=1) if steps else chosen_Pk
+    # What is left before each draw: the cells that are never drawn, and from the last draw back
+    # all those that are drawn from there on. Adding up stays exact where 1 - (the probabilities of
+    # the cells drawn before) would cancel. Where nothing is left over, a number that no
+    # probability is as small as stands for minus infinity, whose gradient would be NaN.
+    none = torch.finfo(log_p_PN.dtype).min / 4
+    never_P1 = log_p_PN.scatter(1, cells_Pk, none).logsumexp(dim=1, keepdim=True)
+    backwards_Pk = torch.cat([never_P1, chosen_Pk.flip(1)], dim=1).logcumsumexp(dim=1)[:, 1:]
+    return chosen_Pk - backwards_Pk.flip(1)
