@@ -125,8 +125,7 @@ def imported(
         backbone: a timm architecture.
         stride: of the location module's map, in pixels of the view.
     """
-    model = default(classes, bands, backbone, stride)
-    model.position = None
+    model = default(classes, bands, backbone, stride, position="none")
     steps = tuple(replace(step, glimpses=0) for step in model.plan.steps)
     model.plan = replace(model.plan, steps=steps)
     return model
