@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,6 +130,16 @@ def write_tiff(path: Path, pixels: Pixels, **how: Any) -> Path:
     if pixels.shape[2] == 1:
         pixels, options["planarconfig"] = pixels[..., 0], None
     tifffile.imwrite(path, pixels, metadata=None, **options)
+    return path
+
+
+def write_levels(path: Path, levels: Sequence[Pixels], **how: Any) -> Path:
+    """Write a tiled TIFF of these resolutions, whatever they show; ``how`` goes to tifffile."""
+    options: dict[str, Any] = {"photometric": "rgb", "tile": (64, 64), "compression": "zlib"} | how
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(levels[0], subifds=len(levels) - 1, **options)
+        for level in levels[1:]:
+            tiff.write(level, subfiletype=1, **options)
     return path
 
 

@@ -18,6 +18,7 @@ import pytest
 import tifffile
 import zarr
 from command_line import picture
+from make_images import write_levels
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -53,23 +54,8 @@ def noise(width: int, height: int, bands: int = 3, seed: int = 0) -> NDArray[np.
     return rng.integers(0, 255, (height, width, bands), dtype=np.uint8)
 
 
-def write_tiff(
-    path: Path,
-    pixels: NDArray[np.uint8],
-    compression: str = "zlib",
-    *coarser: NDArray[np.uint8],
-) -> Path:
-    with tifffile.TiffWriter(path) as tiff:
-        for level in (pixels, *coarser):
-            tiff.write(
-                level,
-                tile=(128, 128),
-                compression=compression,
-                photometric="rgb",
-                subfiletype=int(level is not pixels),
-                subifds=len(coarser) if level is pixels else None,
-            )
-    return path
+def write_tiff(path: Path, pixels: NDArray[np.uint8], compression: str = "zlib") -> Path:
+    return write_levels(path, [pixels], tile=(128, 128), compression=compression)
 
 
 def content(store: Path) -> dict[str, bytes]:
@@ -109,9 +95,11 @@ def killed_after(source: Path, store: Path, parts: int, codec: str) -> None:
 def test_killed_anywhere_and_run_again_the_store_is_the_same_to_the_byte(
     tmp_path: Path, codec: str, levels: int, moments: tuple[int, ...]
 ) -> None:
-    source, compression = tmp_path / "scan.tif", "jpeg" if codec == "source" else "zlib"
-    write_tiff(
-        source, noise(1500, 1100), compression, *(noise(375, 275), noise(93, 68))[: levels - 1]
+    source = write_levels(
+        tmp_path / "scan.tif",
+        [noise(1500, 1100), noise(375, 275), noise(93, 68)][:levels],
+        tile=(128, 128),
+        compression="jpeg" if codec == "source" else "zlib",
     )
     whole = tmp_path / "whole.zarr"
     convert(source, whole, Wanted(codec=codec))

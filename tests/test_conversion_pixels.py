@@ -10,7 +10,7 @@ import tifffile
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from make_images import Pixels, write_tiff
+from make_images import Pixels, write_levels, write_tiff
 
 from tnet.adapters import open_pyramid
 from tnet.adapters.storage.conversion import convert
@@ -117,16 +117,6 @@ def test_every_type_and_number_of_bands(tmp_path: Path, dtype: str, bands: int) 
 def test_missing_pixels_take_no_part(tmp_path: Path, dtype: str, nodata: float, bands: int) -> None:
     pixels = with_holes(noise(dtype, bands, (523, 139)), nodata)
     check(levels_of(tmp_path, pixels, nodata), pixels, nodata)
-
-
-def write_levels(path: Path, levels: list[Pixels]) -> Path:
-    """Write a TIFF of several resolutions, whatever they show."""
-    with tifffile.TiffWriter(path) as tiff:
-        kind: dict[str, Any] = {"tile": (64, 64), "photometric": "rgb", "compression": "zlib"}
-        tiff.write(levels[0], subifds=len(levels) - 1, **kind)
-        for level in levels[1:]:
-            tiff.write(level, subfiletype=1, **kind)
-    return path
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
