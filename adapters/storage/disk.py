@@ -1,5 +1,6 @@
 """What is asked of the disk beyond plain files: many pieces in one write, and certainty."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterable
@@ -27,6 +28,20 @@ def write_pieces(descriptor: int, pieces: Iterable[bytes | memoryview]) -> None:
                 break
             written -= len(piece)
             start += 1
+
+
+def reserve(descriptor: int, offset: int, count: int) -> None:
+    """Take room for bytes of a file that will be written, where the system has a way to do so.
+
+    Raises:
+        OSError: if the disk has no such room.
+    """
+    if count and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, offset, count)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
 
 
 def to_disk(path: Path) -> None:

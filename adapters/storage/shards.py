@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tnet.adapters.storage.codecs import with_checksum, without_checksum
-from tnet.adapters.storage.disk import write_pieces
+from tnet.adapters.storage.disk import reserve, write_pieces
 from tnet.adapters.storage.seal import Sealed, new_digest
 from tnet.errors import DataError
 
@@ -46,13 +46,20 @@ class ShardFile:
     def place(self, numbers: NDArray[np.int64], lengths: NDArray[np.int64]) -> None:
         """Say which chunks ``write`` will write next, one after the other.
 
+        Room for them is taken at once, which costs less than taking it write by write.
+
         Args:
             numbers: their places in the grid.
             lengths: bytes of each.
+
+        Raises:
+            OSError: if the disk has no such room.
         """
         self._index[numbers, 0] = self._size + np.cumsum(lengths) - lengths
         self._index[numbers, 1] = lengths
-        self._size += int(lengths.sum())
+        total = int(lengths.sum())
+        reserve(self._file.fileno(), self._size, total)
+        self._size += total
 
     def finish(self) -> Sealed:
         """Write the index and close the file; return its length and digest.
