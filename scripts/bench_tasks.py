@@ -2,12 +2,13 @@
 
 python -m tnet.scripts.bench_tasks scenes FOLDER --out scenes.csv
 python -m tnet.scripts.bench_tasks slides FOLDER --out slides.csv
+python -m tnet.scripts.bench_tasks crops FOLDER --out crops.csv
 python -m tnet.scripts.bench_tasks tiles FOLDER SPLITS --out tiles.csv
 python -m tnet.scripts.bench_tasks digits FOLDER --task majority --out digits.csv
 
-A manifest lists images where they are; only the digits, which come as lists of pixels, are written
-as TIFFs beside the CSV. The boxes are for measuring where a walk looked, and for teaching with
-``--set supervise``; nothing else reads them.
+A manifest lists images where they are; only the digits, which come as lists of pixels, and windows
+of slides, to teach a backbone with, are written beside the CSV. The boxes are for measuring where a
+walk looked, and for teaching with ``--set supervise``; nothing else reads them.
 """
 
 import csv
@@ -21,12 +22,19 @@ import typer
 from tnet.scripts.output import say
 
 if TYPE_CHECKING:
+    from numpy.random import Generator
     from numpy.typing import NDArray
 
 Row = tuple[Path, str, str, str]  # image, label, split, boxes
 
 _PARTS = ("train", "val", "test")
 _TILE = 256
+_WINDOWS = 3  # of an insert
+_PLAIN = 8  # of tissue without one, from every slide
+_TRIES = 50
+_TISSUE = 225  # glass is brighter in every band
+_LEAST_TISSUE = 0.6  # of a window
+_FAR = 300  # pixels of level 0 between the middles of a plain window and an insert
 
 app = typer.Typer(help="Benchmark tasks as manifests.", rich_markup_mode=None)
 Folder = Annotated[Path, typer.Argument(help="What the generator wrote.")]
@@ -56,6 +64,30 @@ def slides(folder: Folder, out: Out) -> None:
         texts = filter(None, row["needle_boxes_y0x0y1x1"].split(";"))
         boxes = ";".join(_box(text.split()) for text in texts)
         rows.append((folder / part / row["slide"], names[row["label"]], part, boxes))
+    _write(out, rows)
+
+
+@app.command()
+def crops(folder: Folder, out: Out) -> None:
+    """Cut windows of 256 pixels around the inserts of slides, and of plain tissue."""
+    import numpy as np
+    from PIL import Image
+
+    from tnet.adapters.opening import open_pyramid
+    from tnet.geometry import Region
+
+    rows: list[Row] = []
+    for number, (part, row) in enumerate(_labels(folder)):
+        rng = np.random.default_rng(number)
+        with open_pyramid(folder / part / row["slide"]) as slide:
+            size = (slide.width, slide.height)
+            pixels = slide.read(Region(0, 0, *size), size)
+        images = out.parent / f"{out.stem}-images" / part
+        images.mkdir(parents=True, exist_ok=True)
+        for index, (label, x, y) in enumerate(_windows(pixels, row, rng)):
+            path = images / f"{Path(row['slide']).stem}-{index:02d}.png"
+            Image.fromarray(pixels[y : y + _TILE, x : x + _TILE]).save(path)
+            rows.append((path, label, part, ""))
     _write(out, rows)
 
 
@@ -114,6 +146,35 @@ def _labels(folder: Path) -> Iterable[tuple[str, dict[str, str]]]:
             with table.open(newline="") as file:
                 for row in csv.DictReader(file):
                     yield part, row
+
+
+def _windows(
+    pixels: "NDArray[Any]", row: dict[str, str], rng: "Generator"
+) -> Iterable[tuple[str, int, int]]:
+    """Give what a slide's windows show, and their left and upper edges."""
+    import numpy as np
+
+    height, width = pixels.shape[:2]
+    most = np.array([width - _TILE, height - _TILE])
+    middles = []
+    for label, column in (("tumour", "needle_boxes_y0x0y1x1"), ("benign", "decoy_boxes")):
+        for text in filter(None, row[column].split(";")):
+            top, left, bottom, right = map(int, text.split())
+            middle, third = np.array([left + right, top + bottom]) // 2, (bottom - top) // 3
+            middles.append(middle)
+            for _ in range(_WINDOWS):
+                near = middle + rng.integers(-third, third + 1, 2) - _TILE // 2
+                x, y = np.clip(near, 0, most).tolist()
+                yield label, x, y
+    tissue = pixels.min(axis=2) < _TISSUE
+    for _ in range(_PLAIN):
+        for _ in range(_TRIES):
+            x, y = rng.integers(0, most + 1).tolist()
+            away = np.abs(np.array(middles) - (x + _TILE // 2, y + _TILE // 2)).max(axis=1)
+            enough = tissue[y : y + _TILE, x : x + _TILE].mean() > _LEAST_TISSUE
+            if enough and away.min() > _FAR:
+                yield "benign", x, y
+                break
 
 
 def _box(corners: Iterable[str]) -> str:
