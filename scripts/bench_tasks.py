@@ -29,12 +29,12 @@ Row = tuple[Path, str, str, str]  # image, label, split, boxes
 
 _PARTS = ("train", "val", "test")
 _TILE = 256
-_WINDOWS = 3  # of an insert
-_PLAIN = 8  # of tissue without one, from every slide
+_WINDOWS = 6  # of an insert, and of tissue without one, from every slide
 _TRIES = 50
 _TISSUE = 225  # glass is brighter in every band
 _LEAST_TISSUE = 0.6  # of a window
 _FAR = 300  # pixels of level 0 between the middles of a plain window and an insert
+_FAST = 1  # of PNG's levels of compression
 
 app = typer.Typer(help="Benchmark tasks as manifests.", rich_markup_mode=None)
 Folder = Annotated[Path, typer.Argument(help="What the generator wrote.")]
@@ -68,8 +68,12 @@ def slides(folder: Folder, out: Out) -> None:
 
 
 @app.command()
-def crops(folder: Folder, out: Out) -> None:
-    """Cut windows of 256 pixels around the inserts of slides, and of plain tissue."""
+def crops(
+    folder: Folder,
+    out: Out,
+    side: Annotated[int, typer.Option(min=16, max=1024, help="Pixels of a window.")] = 128,
+) -> None:
+    """Cut windows out of the inserts of slides, and out of plain tissue."""
     import numpy as np
     from PIL import Image
 
@@ -84,9 +88,10 @@ def crops(folder: Folder, out: Out) -> None:
             pixels = slide.read(Region(0, 0, *size), size)
         images = out.parent / f"{out.stem}-images" / part
         images.mkdir(parents=True, exist_ok=True)
-        for index, (label, x, y) in enumerate(_windows(pixels, row, rng)):
+        for index, (label, x, y) in enumerate(_windows(pixels, row, side, rng)):
             path = images / f"{Path(row['slide']).stem}-{index:02d}.png"
-            Image.fromarray(pixels[y : y + _TILE, x : x + _TILE]).save(path)
+            window = Image.fromarray(pixels[y : y + side, x : x + side])
+            window.save(path, compress_level=_FAST)
             rows.append((path, label, part, ""))
     _write(out, rows)
 
@@ -149,13 +154,12 @@ def _labels(folder: Path) -> Iterable[tuple[str, dict[str, str]]]:
 
 
 def _windows(
-    pixels: "NDArray[Any]", row: dict[str, str], rng: "Generator"
+    pixels: "NDArray[Any]", row: dict[str, str], side: int, rng: "Generator"
 ) -> Iterable[tuple[str, int, int]]:
     """Give what a slide's windows show, and their left and upper edges."""
     import numpy as np
 
-    height, width = pixels.shape[:2]
-    most = np.array([width - _TILE, height - _TILE])
+    most = np.array(pixels.shape[1::-1]) - side
     middles = []
     for label, column in (("tumour", "needle_boxes_y0x0y1x1"), ("benign", "decoy_boxes")):
         for text in filter(None, row[column].split(";")):
@@ -163,15 +167,15 @@ def _windows(
             middle, third = np.array([left + right, top + bottom]) // 2, (bottom - top) // 3
             middles.append(middle)
             for _ in range(_WINDOWS):
-                near = middle + rng.integers(-third, third + 1, 2) - _TILE // 2
+                near = middle + rng.integers(-third, third + 1, 2) - side // 2
                 x, y = np.clip(near, 0, most).tolist()
                 yield label, x, y
     tissue = pixels.min(axis=2) < _TISSUE
-    for _ in range(_PLAIN):
+    for _ in range(_WINDOWS):
         for _ in range(_TRIES):
             x, y = rng.integers(0, most + 1).tolist()
-            away = np.abs(np.array(middles) - (x + _TILE // 2, y + _TILE // 2)).max(axis=1)
-            enough = tissue[y : y + _TILE, x : x + _TILE].mean() > _LEAST_TISSUE
+            away = np.abs(np.array(middles) - (x + side // 2, y + side // 2)).max(axis=1)
+            enough = tissue[y : y + side, x : x + side].mean() > _LEAST_TISSUE
             if enough and away.min() > _FAR:
                 yield "benign", x, y
                 break
