@@ -4,7 +4,7 @@ import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -34,10 +34,9 @@ def convert(  # noqa: PLR0913 - Typer makes a flag of every argument
         ),
     ] = "lossless",
     levels: Annotated[
-        str,
+        Literal["own", "mean"],
         typer.Option(
-            metavar="own|mean",
-            help="Coarser levels: own keeps those that the file has, mean makes all anew.",
+            help="Coarser levels: own keeps those that the file has, mean makes all anew."
         ),
     ] = "own",
     mpp: Mpp = None,
@@ -64,18 +63,16 @@ def convert(  # noqa: PLR0913 - Typer makes a flag of every argument
     """
     from tnet.adapters.limits import limits_of
     from tnet.adapters.storage.codecs import SOURCE, check_name
-    from tnet.adapters.storage.wanted import MEAN, OWN, Wanted
+    from tnet.adapters.storage.wanted import MEAN, Wanted
     from tnet.scripts.output import exit_code, print_json
 
     check_name(codec)
-    if levels not in (OWN, MEAN):
-        raise UsageError(f"--levels must be own or mean, got {levels!r}")
     if levels == MEAN and codec == SOURCE:
         raise UsageError("--codec source keeps the file's own levels; leave --levels out")
     check_mpp(mpp)
     wanted = Wanted(
         codec=codec,
-        levels=MEAN if levels == MEAN else OWN,
+        levels=levels,
         mpp=mpp,
         associated=associated,
         overwrite=overwrite,

@@ -303,7 +303,7 @@ def test_levels_that_nobody_knows_are_refused(
 ) -> None:
     source = next(slides.glob("*.tif*"))
     for options, said in (
-        (["--levels", "best"], "--levels must be own or mean"),
+        (["--levels", "best"], "'own', 'mean'"),
         (["--levels", "mean", "--codec", "source"], "leave --levels out"),
     ):
         done = tnet("convert", source, tmp_path / "copy.zarr", *options)
