@@ -67,12 +67,12 @@ def moving(folder: Path, size: int, repeats: int) -> dict[str, Any]:
     """Measure how tiles are moved, in turns with plain copies of the same file.
 
     Returns:
-        by pixels a side, of a slide of ``size`` and of one twice as wide: ``file``, its bytes;
+        by pixels a side, of slides of ``size``, twice and four times as wide: ``file``, its bytes;
         ``measured`` by kind, ``cpu`` and ``wall`` seconds and ``peak`` bytes; ``times_copy``, CPU
         time in that of each way to copy.
     """
     results = {}
-    for side in (size, 2 * size):
+    for side in (size, 2 * size, 4 * size):
         source = slide(folder, side)
         measured = _in_turns([OURS[-1], *_COPIES], source, folder / "converted", repeats)
         moved = measured[OURS[-1]]["cpu"]
