@@ -3,9 +3,10 @@
 python -m tnet.scripts.bench_io [--only a,b,c,d] [--size 16384] [--repeats 5] [--folder F] [--json]
 
 a: conversions, in CPU-seconds and peak memory; b: windows from the disk, in CPU time; c: windows
-through a network, in seconds; d: tiles moved as they are beside plain copies, for which ten rounds
-take a minute. Everything takes turns; medians and ratios are printed. Others are
-compared where they are installed: ``pip install "tnet[bench]"``.
+through a network, in seconds; d: tiles moved as they are beside plain copies, of slides up to four
+times as wide, for which ten rounds take over a minute and the default size 4 GB of room. Everything
+takes turns; medians and ratios are printed. Others are compared where they are installed:
+``pip install "tnet[bench]"``.
 """
 
 import json
