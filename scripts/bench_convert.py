@@ -67,32 +67,59 @@ def moving(folder: Path, size: int, repeats: int) -> dict[str, Any]:
     """Measure how tiles are moved, in turns with plain copies of the same file.
 
     Returns:
-        by pixels a side, of slides of ``size``, twice and four times as wide: ``file``, its bytes;
-        ``measured`` by kind, ``cpu`` and ``wall`` seconds and ``peak`` bytes; ``times_copy``, CPU
-        time in that of each way to copy.
+        by pixels a side, of slides of ``size``, twice and four times as wide: ``file``, its bytes,
+        and two ways to measure: ``again``, where what the round before wrote was deleted, so that
+        the system has its memory at hand, and ``anew``, where everything that was written stays
+        until the end, as for a user; this is left out where the disk has no room for it. Each has
+        ``measured`` by kind, ``cpu`` and ``wall`` seconds and ``peak`` bytes, and ``times_copy``,
+        CPU time in that of each way to copy.
     """
-    results = {}
+    results: dict[str, Any] = {}
+    kinds = [OURS[-1], *_COPIES]
     for side in (size, 2 * size, 4 * size):
         source = slide(folder, side)
-        measured = _in_turns([OURS[-1], *_COPIES], source, folder / "converted", repeats)
-        moved = measured[OURS[-1]]["cpu"]
+        count = source.stat().st_size
         results[str(side)] = {
-            "file": source.stat().st_size,
-            "measured": measured,
-            "times_copy": {copy: moved / measured[copy]["cpu"] for copy in _COPIES},
+            "file": count,
+            "again": _moved(_in_turns(kinds, source, folder / "converted", repeats)),
         }
+        if shutil.disk_usage(folder).free < count * (1 + repeats * len(kinds)):
+            say(f"{side} pixels a side: the disk has no room to measure anew")
+            continue
+        kept = folder / "kept"
+        kept.mkdir()
+        try:
+            measured = _in_turns(kinds, source, kept, repeats, anew=True)
+        finally:
+            shutil.rmtree(kept)
+        results[str(side)]["anew"] = _moved(measured)
     return results
 
 
+def _moved(measured: dict[str, dict[str, float]]) -> dict[str, Any]:
+    moved = measured[OURS[-1]]["cpu"]
+    times = {copy: moved / measured[copy]["cpu"] for copy in _COPIES}
+    return {"measured": measured, "times_copy": times}
+
+
 def _in_turns(
-    kinds: list[str], source: Path, destination: Path, repeats: int
+    kinds: list[str], source: Path, destination: Path, repeats: int, *, anew: bool = False
 ) -> dict[str, dict[str, float]]:
-    """Return the medians of what conversions cost."""
+    """Return the medians of what conversions cost.
+
+    Args:
+        kinds: of conversions.
+        source: the image.
+        destination: what each of them writes, in place of what the one before it wrote.
+        repeats: how many rounds.
+        anew: ``destination`` is a folder where each of them writes something of its own.
+    """
     rounds: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
     for number in range(repeats):
         for kind in kinds:
             say(f"conversion, round {number + 1} of {repeats}: {kind}")
-            rounds[kind].append(_child(kind, source, destination))
+            own = destination / f"{number}-{kinds.index(kind)}" if anew else destination
+            rounds[kind].append(_child(kind, source, own))
     return {kind: _medians(values) for kind, values in rounds.items()}
 
 

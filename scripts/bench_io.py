@@ -92,11 +92,13 @@ def _remote_page(values: dict[str, Any]) -> list[str]:
 def _moving_page(values: dict[str, Any]) -> list[str]:
     lines = []
     for size, results in values.items():
-        lines.append(f"tiles of a slide of {size} x {size} pixels, {results['file'] / 1e6:.0f} MB")
-        for kind, costs in results["measured"].items():
-            lines.append(f"  {kind:<12} {costs['cpu']:7.3f} CPU-s  {costs['wall']:7.3f} s")
-        for copy, times in results["times_copy"].items():
-            lines.append(f"  source: {times:.2f} times the CPU time of {copy}")
+        head = f"tiles of a slide of {size} x {size} pixels, {results['file'] / 1e6:.0f} MB"
+        for way in [way for way in ("again", "anew") if way in results]:
+            lines.append(f"{head}, {way}")
+            for kind, costs in results[way]["measured"].items():
+                lines.append(f"  {kind:<12} {costs['cpu']:7.3f} CPU-s  {costs['wall']:7.3f} s")
+            for copy, times in results[way]["times_copy"].items():
+                lines.append(f"  source: {times:.2f} times the CPU time of {copy}")
     return lines
 
 
