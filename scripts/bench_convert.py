@@ -15,6 +15,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tnet.scripts.bench_slide import TILE, say, slide
@@ -58,8 +59,8 @@ def conversions(folder: Path, size: int, repeats: int) -> dict[str, Any]:
         "larger": large,
         "memory_growth": {kind: large[kind]["peak"] / measured[kind]["peak"] for kind in OURS},
         "times_faster": None if best is None else measured["lossless"]["mpx"] / best,
-        "times_copy": {c: measured["source"]["cpu"] / measured[c]["cpu"] for c in _COPIES},
-        "larger_times_copy": {c: large["source"]["cpu"] / large[c]["cpu"] for c in _COPIES},
+        "times_copy": _times_copy(measured),
+        "larger_times_copy": _times_copy(large),
     }
 
 
@@ -68,38 +69,36 @@ def moving(folder: Path, size: int, repeats: int) -> dict[str, Any]:
 
     Returns:
         by pixels a side, of slides of ``size``, twice and four times as wide: ``file``, its bytes,
-        and two ways to measure: ``again``, where what the round before wrote was deleted, so that
+        and ``ways`` to measure: ``again``, where what the round before wrote was deleted, so that
         the system has its memory at hand, and ``anew``, where everything that was written stays
         until the end, as for a user; this is left out where the disk has no room for it. Each has
         ``measured`` by kind, ``cpu`` and ``wall`` seconds and ``peak`` bytes, and ``times_copy``,
         CPU time in that of each way to copy.
     """
-    results: dict[str, Any] = {}
+    results = {}
     kinds = [OURS[-1], *_COPIES]
     for side in (size, 2 * size, 4 * size):
         source = slide(folder, side)
         count = source.stat().st_size
-        results[str(side)] = {
-            "file": count,
-            "again": _moved(_in_turns(kinds, source, folder / "converted", repeats)),
-        }
+        ways = {"again": _in_turns(kinds, source, folder / "converted", repeats)}
         if shutil.disk_usage(folder).free < count * (1 + repeats * len(kinds)):
             say(f"{side} pixels a side: the disk has no room to measure anew")
-            continue
-        kept = folder / "kept"
-        kept.mkdir()
-        try:
-            measured = _in_turns(kinds, source, kept, repeats, anew=True)
-        finally:
-            shutil.rmtree(kept)
-        results[str(side)]["anew"] = _moved(measured)
+        else:
+            with TemporaryDirectory(dir=folder) as kept:
+                ways["anew"] = _in_turns(kinds, source, Path(kept), repeats, anew=True)
+        results[str(side)] = {
+            "file": count,
+            "ways": {
+                way: {"measured": measured, "times_copy": _times_copy(measured)}
+                for way, measured in ways.items()
+            },
+        }
     return results
 
 
-def _moved(measured: dict[str, dict[str, float]]) -> dict[str, Any]:
-    moved = measured[OURS[-1]]["cpu"]
-    times = {copy: moved / measured[copy]["cpu"] for copy in _COPIES}
-    return {"measured": measured, "times_copy": times}
+def _times_copy(costs: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return passthrough's CPU time in that of each way to copy."""
+    return {copy: costs[OURS[-1]]["cpu"] / costs[copy]["cpu"] for copy in _COPIES}
 
 
 def _in_turns(
@@ -118,7 +117,7 @@ def _in_turns(
     for number in range(repeats):
         for kind in kinds:
             say(f"conversion, round {number + 1} of {repeats}: {kind}")
-            own = destination / f"{number}-{kinds.index(kind)}" if anew else destination
+            own = destination / f"{kind}-{number}" if anew else destination
             rounds[kind].append(_child(kind, source, own))
     return {kind: _medians(values) for kind, values in rounds.items()}
 

@@ -3,10 +3,10 @@
 python -m tnet.scripts.bench_io [--only a,b,c,d] [--size 16384] [--repeats 5] [--folder F] [--json]
 
 a: conversions, in CPU-seconds and peak memory; b: windows from the disk, in CPU time; c: windows
-through a network, in seconds; d: tiles moved as they are beside plain copies, of slides up to four
-times as wide, for which ten rounds take over a minute and the default size 4 GB of room. Everything
-takes turns; medians and ratios are printed. Others are compared where they are installed:
-``pip install "tnet[bench]"``.
+through a network, in seconds;d: tiles moved as they are beside plain copies, of slides up to four
+times as wide, which takes minutes. The default size needs 4 GB of room for that, and 24 GB to
+measure all of it without deleting. Everything takes turns; medians and ratios are printed. Others
+are compared where they are installed: ``pip install "tnet[bench]"``.
 """
 
 import json
@@ -93,11 +93,11 @@ def _moving_page(values: dict[str, Any]) -> list[str]:
     lines = []
     for size, results in values.items():
         head = f"tiles of a slide of {size} x {size} pixels, {results['file'] / 1e6:.0f} MB"
-        for way in [way for way in ("again", "anew") if way in results]:
+        for way, found in results["ways"].items():
             lines.append(f"{head}, {way}")
-            for kind, costs in results[way]["measured"].items():
+            for kind, costs in found["measured"].items():
                 lines.append(f"  {kind:<12} {costs['cpu']:7.3f} CPU-s  {costs['wall']:7.3f} s")
-            for copy, times in results[way]["times_copy"].items():
+            for copy, times in found["times_copy"].items():
                 lines.append(f"  source: {times:.2f} times the CPU time of {copy}")
     return lines
 
