@@ -5,7 +5,7 @@ whichever library reads.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -241,6 +241,12 @@ def decode_jpeg(content: bytes, configuration: Mapping[str, Any]) -> Pixels:
 def checksum(content: bytes | memoryview) -> bytes:
     """Return the CRC-32C of bytes, as zarr's codec of that name stores it."""
     return crc32c.crc32c(content).to_bytes(CHECKSUM_BYTES, "little")
+
+
+def checksums(contents: Sequence[memoryview]) -> NDArray[np.uint8]:
+    """Return ``checksum`` of each of several contents, (n, 4)."""
+    numbers = np.fromiter(map(crc32c.crc32c, contents), "<u4", len(contents))
+    return numbers.view(np.uint8).reshape(-1, CHECKSUM_BYTES)
 
 
 def with_checksum(content: bytes) -> bytes:
