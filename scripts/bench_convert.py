@@ -35,32 +35,28 @@ def conversions(folder: Path, size: int, repeats: int) -> dict[str, Any]:
     Returns:
         ``measured`` by kind: ``mpx`` per CPU-second, ``cpu`` and ``wall`` seconds, ``peak`` bytes;
         ``missing``, what is not installed; ``times_faster`` than the better of the others;
-        ``times_copy``, passthrough's CPU time in that of plain copies; ``larger``, the costs of
-        the image with 4 times as many pixels, in one run; ``memory_growth``, its peak in that of
-        the other.
+        ``memory_growth``, the peak of the image with 4 times as many pixels in that of this one.
     """
     source = slide(folder, size)
     missing = [name for name, module in OTHERS.items() if find_spec(module) is None]
-    kinds = [*OURS, *_COPIES, *(name for name in OTHERS if name not in missing)]
+    kinds = [*OURS, *(name for name in OTHERS if name not in missing)]
     measured = _in_turns(kinds, source, folder / "converted", repeats)
     for costs in measured.values():
         costs["mpx"] = size * size / 1e6 / max(costs["cpu"], 1e-9)
     larger = slide(folder, 2 * size)
-    large = {}
-    for kind in (*OURS, *_COPIES):
+    growth = {}
+    for kind in OURS:
         say(f"conversion of an image 4 times as large: {kind}")
-        large[kind] = _child(kind, larger, folder / "converted")
+        peak = _child(kind, larger, folder / "converted")["peak"]
+        growth[kind] = peak / measured[kind]["peak"]
     best = max((measured[name]["mpx"] for name in OTHERS if name in measured), default=None)
     return {
         "size": size,
         "file": source.stat().st_size,
         "measured": measured,
         "missing": missing,
-        "larger": large,
-        "memory_growth": {kind: large[kind]["peak"] / measured[kind]["peak"] for kind in OURS},
+        "memory_growth": growth,
         "times_faster": None if best is None else measured["lossless"]["mpx"] / best,
-        "times_copy": _times_copy(measured),
-        "larger_times_copy": _times_copy(large),
     }
 
 

@@ -3,7 +3,7 @@
 python -m tnet.scripts.bench_io [--only a,b,c,d] [--size 16384] [--repeats 5] [--folder F] [--json]
 
 a: conversions, in CPU-seconds and peak memory; b: windows from the disk, in CPU time; c: windows
-through a network, in seconds;d: tiles moved as they are beside plain copies, of slides up to four
+through a network, in seconds; d: tiles moved as they are beside plain copies, of slides up to four
 times as wide, which takes minutes. The default size needs 4 GB of room for that, and 24 GB to
 measure all of it without deleting. Everything takes turns; medians and ratios are printed. Others
 are compared where they are installed: ``pip install "tnet[bench]"``.
@@ -61,11 +61,6 @@ def _conversions_page(values: dict[str, Any]) -> list[str]:
         )
     if values["times_faster"] is not None:
         lines.append(f"  lossless: {values['times_faster']:.1f} times the better of the others")
-    for copy, times in values["times_copy"].items():
-        lines.append(
-            f"  source: {times:.2f} times the CPU time of {copy}, "
-            f"{values['larger_times_copy'][copy]:.2f} times for the image 4 times as large"
-        )
     growth = (f"{kind} {ratio - 1:+.1%}" for kind, ratio in values["memory_growth"].items())
     return [*lines, f"  peak memory of 4 times the pixels: {', '.join(growth)}", *_missing(values)]
 

@@ -526,7 +526,7 @@ def test_a_tile_that_is_no_jpeg_is_not_moved(source: Path, tmp_path: Path) -> No
 
 def test_a_tile_of_one_byte_is_no_jpeg(source: Path, tmp_path: Path) -> None:
     write_tiff(source, noise(1500, 1100), "jpeg")
-    with tifffile.TiffFile(source, mode="r+b") as tiff:
+    with tifffile.TiffFile(source, mode="r+") as tiff:
         lengths = tiff.pages.first.tags["TileByteCounts"]
         lengths.overwrite([*lengths.value[:7], 1, *lengths.value[8:]])
     with pytest.raises(DataError, match=r"a tile \(number 7\) that is no JPEG"):

@@ -6,6 +6,7 @@ single tile is a checksum and little else.
 """
 
 import math
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +35,19 @@ _PART_BYTES = 2**21  # at a time: as much as stays in a processor's cache until 
 _PART_TILES = 256  # at a time; with what lies between them, less than systems take at once
 
 
+class _Room(threading.local):
+    """Memory for a part, one for each thread: taking it costs as much as filling it."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.uint8)
+
+    def of(self, size: int) -> _Bytes:
+        """Return at least ``size`` bytes."""
+        if size > len(self._memory):
+            self._memory = np.empty(max(size, _PART_BYTES), np.uint8)
+        return self._memory
+
+
 def move(
     file: File,
     levels: Sequence[tuple[Tiles, Layout]],
@@ -54,11 +68,12 @@ def move(
         DataError: if the file ends within its pixels, or has a tile that is no JPEG.
         OSError: if the system refuses.
     """
+    room = _Room()
     pool = ThreadPoolExecutor(threads, "tnet-move")
     waiting: deque[Future[None]] = deque()
     try:
         for tiles, layout in levels:
-            queue = _Queue(file, tiles, layout)
+            queue = _Queue(file, tiles, layout, room)
             for number, place in enumerate(np.ndindex(*layout.grid)):
                 if not stage.holds(layout.key(*place)):
                     waiting.append(pool.submit(queue.move, number, layout.key(*place), stage))
@@ -80,10 +95,12 @@ class _Queue:
         file: that the tiles are in.
         tiles: of the level.
         layout: of the store.
+        room: to lay them out in.
     """
 
-    def __init__(self, file: File, tiles: Tiles, layout: Layout) -> None:
+    def __init__(self, file: File, tiles: Tiles, layout: Layout, room: _Room) -> None:
         self._file = file
+        self._room = room
         self._empty = tiles.empty
         self._count = math.prod(layout.chunks)
         (down, across), (_, shards) = layout.chunks, layout.grid
@@ -114,18 +131,16 @@ class _Queue:
         begins = stops - lengths
         with closing(stage.begin(key, self._count)) as shard:
             shard.place(self._places[part], lengths)
-            room = np.empty(0, np.uint8)
             first = 0
             while first < len(lengths):
                 base = int(begins[first])
                 last = int(np.searchsorted(stops, base + _PART_BYTES, side="right"))
                 last = max(first + 1, min(last, first + _PART_TILES))
                 size = int(stops[last - 1]) - base
-                if size > len(room):
-                    room = np.empty(max(size, _PART_BYTES), np.uint8)
+                room = self._room.of(size)
                 places = begins[first:last] - base, stops[first:last] - base - CHECKSUM_BYTES
                 self._lay_out(slice(part.start + first, part.start + last), places, room)
-                shard.write([room.data[:size]])
+                shard.write([room.data[:size]], cached=False)
                 first = last
             stage.finish(key, shard)
 

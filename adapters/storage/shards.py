@@ -77,13 +77,17 @@ class ShardFile:
         """Close the file, finished or not."""
         self._file.close()
 
-    def write(self, pieces: Sequence[bytes | memoryview]) -> None:
+    def write(self, pieces: Sequence[bytes | memoryview], *, cached: bool = True) -> None:
         """Write bytes of chunks that have their place.
+
+        Args:
+            pieces: what to write.
+            cached: False keeps them out of the system's cache, see ``write_pieces``.
 
         Raises:
             OSError: if the system refuses.
         """
-        write_pieces(self._file.fileno(), pieces)
+        write_pieces(self._file.fileno(), pieces, cached=cached)
         for piece in pieces:
             self._digest.update(piece)
 
