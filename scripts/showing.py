@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from tnet.scripts.fitting import Measure, Task, precision
 from tnet.scripts.output import counted
 from tnet.scripts.planning import Sizes, looks, shown_plan
@@ -46,7 +48,9 @@ def announced(ready: Ready, device: str, tell: Tell) -> dict[str, Any]:
         count = len(task.parts.unreadable)
         what = "image cannot be read and is" if count == 1 else "images cannot be read and are"
         tell(f"{count} {what} left out; the first, row {entry.row}: {why}")
-    for note in ready.notes:
+    kind = precision(config, device)
+    notes = [*ready.notes, *_slow(kind, device)]
+    for note in notes:
         tell(f"note: {note}")
     million = sum(weights.numel() for weights in model.parameters()) / 1e6
     recipe, options = model.recipe or ("", {})
@@ -61,7 +65,7 @@ def announced(ready: Ready, device: str, tell: Tell) -> dict[str, Any]:
         tell(f"learning rule: {task.learning.said()}")
     tell(
         f"{counted(config.epochs, 'epoch')} of {counted(task.batches, 'batch', 'batches')} of "
-        f"{counted(config.batch, 'image')} on the {device} ({precision(config, device)}), images "
+        f"{counted(config.batch, 'image')} on the {device} ({kind}), images "
         f"varied: {task.varied}"
     )
     return {
@@ -76,8 +80,24 @@ def announced(ready: Ready, device: str, tell: Tell) -> dict[str, Any]:
         "augment": task.augment,
         "rule": asdict(task.learning) if task.chooses else None,
         "config": config.to_dict(),
-        "notes": list(ready.notes),
+        "notes": notes,
     }
+
+
+def _slow(kind: str, device: str) -> list[str]:
+    """Say that a precision makes this machine slow, where it does."""
+    if kind != "bf16-mixed" or device != "cpu" or has_bf16():
+        return []
+    return [
+        "this CPU has no instructions for bf16; --set precision=32-true is several times faster"
+    ]
+
+
+def has_bf16() -> bool:
+    """Say whether the CPU's own instructions compute bf16, as far as PyTorch knows."""
+    if not torch.backends.mkldnn.is_available():  # other builds have other ways
+        return True
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def timed(ready: Ready, took: Measure, tell: Tell) -> dict[str, Any]:

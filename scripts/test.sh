@@ -29,4 +29,5 @@ say "style: ruff format"
 say "types: mypy (about a minute the first time)"
 "$tnet_python" -m mypy
 say "tests: pytest"
-exec "$tnet_python" -P -m pytest "$@"
+# A file of tests a process at a time: what a file sets up is set up once. Each process takes a GB.
+exec "$tnet_python" -P -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "$@"

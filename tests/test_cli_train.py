@@ -272,6 +272,21 @@ def test_the_plan_is_shown_before_a_trial_that_may_not_end(
     assert "1 epoch of 19 batches of 1 image on the cpu" in done.err
 
 
+@pytest.mark.parametrize(
+    ("able", "kind"), [(False, "bf16-mixed"), (False, "auto"), (True, "bf16-mixed")]
+)
+def test_a_precision_that_the_cpu_has_no_instructions_for_is_noted(
+    tnet: CommandLine, data: Path, monkeypatch: pytest.MonkeyPatch, able: bool, kind: str
+) -> None:
+    monkeypatch.setattr("tnet.scripts.showing.has_bf16", lambda: able)
+    told = options(epochs=1, precision=kind)
+    done = tnet("train", data, "--dry-run", "--json", *told)
+    assert done.code == 0, done.err
+    slow = not able and kind == "bf16-mixed"
+    assert ("note: this CPU has no instructions for bf16" in done.err) == slow
+    assert any("--set precision=32-true" in note for note in json.loads(done.out)["notes"]) == slow
+
+
 def test_images_of_background_are_named_and_left_out(
     tnet: CommandLine, data: Path, tmp_path: Path
 ) -> None:
