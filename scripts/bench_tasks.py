@@ -29,7 +29,7 @@ Row = tuple[Path, str, str, str]  # image, label, split, boxes
 
 _PARTS = ("train", "val", "test")
 _TILE = 256
-_WINDOWS = 6  # of an insert, and of tissue without one, from every slide
+_SIDE = 128  # of a window where nothing else is asked for
 _TRIES = 50
 _TISSUE = 225  # glass is brighter in every band
 _LEAST_TISSUE = 0.6  # of a window
@@ -71,9 +71,13 @@ def slides(folder: Folder, out: Out) -> None:
 def crops(
     folder: Folder,
     out: Out,
-    side: Annotated[int, typer.Option(min=16, max=1024, help="Pixels of a window.")] = 128,
+    side: Annotated[
+        list[int] | None,
+        typer.Option(min=16, max=1024, help="Pixels of a window; once more for another scale."),
+    ] = None,
+    windows: Annotated[int, typer.Option(min=1, help="Of each insert, and of plain tissue.")] = 6,
 ) -> None:
-    """Cut windows out of the inserts of slides, and out of plain tissue."""
+    """Cut windows of 128 px, or others, out of the inserts of slides, and out of plain tissue."""
     import numpy as np
     from PIL import Image
 
@@ -88,11 +92,13 @@ def crops(
             pixels = slide.read(Region(0, 0, *size), size)
         images = out.parent / f"{out.stem}-images" / part
         images.mkdir(parents=True, exist_ok=True)
-        for index, (label, x, y) in enumerate(_windows(pixels, row, side, rng)):
-            path = images / f"{Path(row['slide']).stem}-{index:02d}.png"
-            window = Image.fromarray(pixels[y : y + side, x : x + side])
-            window.save(path, compress_level=_FAST)
-            rows.append((path, label, part, ""))
+        for width in side or [_SIDE]:
+            cut = _windows(pixels, row, width, windows, rng)
+            for index, (label, x, y) in enumerate(cut):
+                path = images / f"{Path(row['slide']).stem}-{width}-{index:02d}.png"
+                window = Image.fromarray(pixels[y : y + width, x : x + width])
+                window.save(path, compress_level=_FAST)
+                rows.append((path, label, part, ""))
     _write(out, rows)
 
 
@@ -154,7 +160,7 @@ def _labels(folder: Path) -> Iterable[tuple[str, dict[str, str]]]:
 
 
 def _windows(
-    pixels: "NDArray[Any]", row: dict[str, str], side: int, rng: "Generator"
+    pixels: "NDArray[Any]", row: dict[str, str], side: int, count: int, rng: "Generator"
 ) -> Iterable[tuple[str, int, int]]:
     """Give what a slide's windows show, and their left and upper edges."""
     import numpy as np
@@ -166,12 +172,12 @@ def _windows(
             top, left, bottom, right = map(int, text.split())
             middle, third = np.array([left + right, top + bottom]) // 2, (bottom - top) // 3
             middles.append(middle)
-            for _ in range(_WINDOWS):
+            for _ in range(count):
                 near = middle + rng.integers(-third, third + 1, 2) - side // 2
                 x, y = np.clip(near, 0, most).tolist()
                 yield label, x, y
     tissue = pixels.min(axis=2) < _TISSUE
-    for _ in range(_WINDOWS):
+    for _ in range(count):
         for _ in range(_TRIES):
             x, y = rng.integers(0, most + 1).tolist()
             away = np.abs(np.array(middles) - (x + side // 2, y + side // 2)).max(axis=1)

@@ -75,6 +75,20 @@ def test_the_same_slides_give_the_same_windows(folder: Path) -> None:
         assert both[0] == both[1]
 
 
+def test_windows_of_two_scales_lie_side_by_side(folder: Path) -> None:
+    crops(folder, folder / "cut" / "crops.csv", side=[128, 256], windows=2)
+    rows = _rows(folder / "cut" / "crops.csv")
+    sides: Counter[int] = Counter()
+    for row in rows:
+        shown = cv2.imread(str(folder / "cut" / row["image"]))
+        assert shown is not None
+        assert shown.shape[0] == shown.shape[1]
+        assert (row["label"] == "tumour") == bool((shown == NEEDLE).any())
+        sides[shown.shape[0]] += 1
+    # Two of each of ten inserts, and of the plain tissue of each of four slides.
+    assert sides == {128: 2 * 14, 256: 2 * 14}
+
+
 def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
