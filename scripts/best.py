@@ -42,17 +42,19 @@ class Best:
         return f" (best: {tie})" if better else f" ({tie})"
 
 
-def score_of(config: Config, values: dict[str, float], *, several: bool) -> float | None:
+def score_of(config: Config, values: dict[str, float], *, ranked: bool) -> float | None:
     """Return what is to be large; None where it is undefined, so that the loss alone decides.
 
     Args:
         config: says what to go by.
         values: what was measured.
-        several: whether an image may have several labels.
+        ranked: whether each question has two answers: two classes, or several labels an image.
+            How well images are ranked is then known whatever the threshold, which moves from
+            epoch to epoch more than the ranking does.
     """
     name = config.monitor
     if name == "auto":
-        name = "auroc" if several else "balanced_accuracy"
+        name = "auroc" if ranked else "balanced_accuracy"
     score = math.nan if name == "loss" else values.get(f"val_{name}", math.nan)
     return score if math.isfinite(score) else None
 

@@ -200,14 +200,14 @@ class Keeping(lightning.Callback):
             DataError: if the weights are no numbers any more.
             OutputError: if a file cannot be written.
         """
-        several = isinstance(self._images.train.targets[0], tuple)
-        score, loss = score_of(self._config, values, several=several), cross_entropy_of(values)
+        model = current(trainer, self._averaging)
+        ranked = isinstance(self._images.train.targets[0], tuple) or len(model.classes) == 2
+        score, loss = score_of(self._config, values, ranked=ranked), cross_entropy_of(values)
         better = self.best.beaten(score or 0.0, loss)
         mark = self.best.compared(score, loss)
         measured = {name: value for name, value in values.items() if math.isfinite(value)}
         if better:
             self.best = Best(epoch, score or 0.0, loss, measured)
-        model = current(trainer, self._averaging)
         fitted = cast(Training, trainer.lightning_module).scores.calibration()
         model.calibration = fitted.temperature
         record = self._record | {"epoch": epoch, "measured": measured}

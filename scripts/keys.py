@@ -181,7 +181,7 @@ class Keys:
     )
     monitor: str = _text(
         "auto",
-        "what says which epoch is best; auto is balanced_accuracy, auroc with several labels",
+        "what says which epoch is best; auto is auroc, or balanced_accuracy from three classes on",
         "auto",
         "loss",
         "accuracy",

@@ -98,6 +98,8 @@ def test_a_table_becomes_a_model(tnet: CommandLine, data: Path, tmp_path: Path) 
     assert model.training_record["epoch"] == page["best_epoch"]
     epochs = rows(run / "metrics.csv")
     assert [row["epoch"] for row in epochs] == ["1", "2", "3", "4", "5", "6"]
+    areas = [float(row["val_auroc"]) for row in epochs]
+    assert areas[page["best_epoch"] - 1] == max(areas)
     assert float(epochs[-1]["train_loss"]) < float(epochs[0]["train_loss"])
     assert yaml.safe_load((run / "config.yaml").read_text())["backbone"] == "test_resnet"
     (broken,) = rows(run / "unreadable.csv")

@@ -84,10 +84,12 @@ def test_a_tie_is_told_with_what_broke_it() -> None:
 
 
 def test_what_says_which_epoch_is_best() -> None:
-    values = {"val_balanced_accuracy": 0.7, "val_auroc": float("nan"), "val_loss": 1.0}
-    assert score_of(Config(), values, several=False) == 0.7
-    assert score_of(Config(), values, several=True) is None
-    assert score_of(Config().changed({"monitor": "loss"}), values, several=False) is None
+    values = {"val_balanced_accuracy": 0.7, "val_auroc": 0.9, "val_loss": 1.0}
+    assert score_of(Config(), values, ranked=False) == 0.7
+    assert score_of(Config(), values, ranked=True) == 0.9
+    assert score_of(Config().changed({"monitor": "balanced_accuracy"}), values, ranked=True) == 0.7
+    assert score_of(Config(), values | {"val_auroc": float("nan")}, ranked=True) is None
+    assert score_of(Config().changed({"monitor": "loss"}), values, ranked=False) is None
     values |= {"val_main_ce": 0.25, "val_glimpse_ce": 0.5}
     assert cross_entropy_of(values) == 0.75
 
