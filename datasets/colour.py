@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any, Unpack
 
+import cv2
 import numpy as np
 from numpy.random import default_rng
 from numpy.typing import NDArray
@@ -78,7 +79,12 @@ class Colours:
 
 @dataclass(frozen=True)
 class Scale:
-    """What values usually are, one low and one high a band: they become 0 and 1."""
+    """What values usually are: they become 0 and 1.
+
+    Attributes:
+        low, high: of each band, or one of all bands where they are the same.
+        middle: the data's mean, on this scale.
+    """
 
     low: Floats
     high: Floats
@@ -95,6 +101,8 @@ class Scale:
             if len(centre) == _RGB:
                 low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
         middle = float(np.clip((centre - low) / (high - low), 0, 1).mean())
+        if np.ptp(low) == 0 == np.ptp(high):  # numpy is slow along a short last axis
+            low, high = low[:1], high[:1]
         return cls(low, high, middle)
 
 
@@ -213,12 +221,19 @@ def restained(values: Floats, stain: Sequence[tuple[float, float]]) -> Floats:
     PHH3 as a reference"): each stain's density is multiplied and added to. What is added fades
     out where there is no stain, so that glass stays colourless.
     """
-    density = -np.log(np.maximum(values, _DARK))
-    amounts = density @ np.linalg.inv(_STAINS).astype(np.float32)
-    share = (density.mean(axis=-1, keepdims=True) - _GLASS) / (_STAINED - _GLASS)
-    factor, offset = np.asarray(stain, np.float32).T
-    amounts = amounts * (1 + factor) + offset * np.clip(share, 0, 1)
-    return np.exp(-np.clip(amounts @ _STAINS.astype(np.float32), 0, -math.log(_DARK)))
+    factor, offset = np.asarray(stain, np.float64).T
+    # Unmixed, multiplied and mixed again: one matrix. Logarithms stand for densities, which
+    # are their negatives.
+    mixed = np.linalg.inv(_STAINS) * (1 + factor) @ _STAINS
+    added = offset @ _STAINS
+    span = _STAINED - _GLASS
+    dark = cv2.log(np.maximum(values, _DARK).reshape(1, -1, _RGB))
+    share = cv2.transform(dark, np.full((1, _RGB), -1 / _RGB / span, np.float32))
+    share = np.clip(share - np.float32(_GLASS / span), 0, 1)
+    dark = cv2.transform(dark, mixed.T.astype(np.float32))
+    dark -= cv2.merge([share * np.float32(more) for more in added])
+    bright = np.asarray(cv2.exp(np.clip(dark, math.log(_DARK), 0)), np.float32)
+    return bright.reshape(values.shape)
 
 
 def _same(values: Floats, wanted: Sequence[float]) -> NDArray[np.bool_]:

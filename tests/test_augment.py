@@ -251,6 +251,19 @@ def test_stains_grow_on_tissue_and_not_on_glass() -> None:
     np.testing.assert_allclose(restained(glass, [(0.3, 0.3)] * 3), glass)
 
 
+def test_stains_are_taken_apart_changed_and_put_together() -> None:
+    rows = [[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]]  # as published
+    stains = np.array([np.divide(row, np.linalg.norm(row)) for row in rows])
+    values = np.random.default_rng(0).uniform(0.01, 1.0, (7, 5, 3))
+    density = -np.log(values)
+    amounts = np.linalg.solve(stains.T, density.reshape(-1, 3).T).T.reshape(7, 5, 3)
+    tissue = np.clip((density.mean(axis=2, keepdims=True) - 0.05) / 0.15, 0, 1)
+    amounts = amounts * [1.2, 0.9, 1.1] + tissue * [0.1, -0.05, 0.02]
+    expected = np.exp(-np.clip(amounts @ stains, 0, np.log(255)))
+    told = [(0.2, 0.1), (-0.1, -0.05), (0.1, 0.02)]
+    np.testing.assert_allclose(restained(values.astype(np.float32), told), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["slide", "scene", "strong"])
 def test_glass_stays_glass(name: str) -> None:
     pixels = np.full((96, 96, 3), (244, 243, 240), np.uint8)
